@@ -1,0 +1,72 @@
+"""The commands about tickets: inspect and verify (light), find, evaluate and pack (the factory).
+
+A composition root. The factory is imported only when one of its commands is used, so that
+`tombola inspect` and `tombola --help` stay fast and need no torch.
+"""
+
+import importlib
+import importlib.util
+from typing import Any
+
+import click
+
+from tickets.inspect import inspect, verify
+
+FACTORY = "tickets.factory.commands"
+
+
+class FactoryMissing(click.ClickException):
+    """A command of the factory was asked for where the factory is not installed."""
+
+    exit_code = 2
+
+
+class FactoryCommand(click.Command):
+    """Stands for a command of the factory until it is used."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - as click declares it
+    ) -> click.Context:
+        """Hand over to the real command. Raises FactoryMissing."""
+        return _load(str(self.name)).make_context(info_name, args, parent, **extra)
+
+
+def _load(name: str) -> click.Command:
+    missing = FactoryMissing(
+        f"`{name}` belongs to the factory, which is not installed here. Install it with: pip install 'tombola[factory]'"
+    )
+    if not _is_installed("torch"):
+        raise missing
+    try:
+        command = getattr(importlib.import_module(FACTORY), name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] == "tickets":
+            raise
+        raise missing from error
+    assert isinstance(command, click.Command)
+    return command
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a stub stands in its place
+        return False
+
+
+find = FactoryCommand("find", short_help="Find a family of tickets for a domain (factory).")
+evaluate = FactoryCommand("evaluate", short_help="Measure a ticket's quality on labelled texts (factory).")
+pack = FactoryCommand("pack", short_help="Make a bundle from a model of your own (factory).")
+
+
+@click.group(commands={c.name: c for c in (find, evaluate, pack, inspect, verify) if c.name})
+def main() -> None:
+    """Find, prove, pack and look at tickets."""
+
+
+if __name__ == "__main__":
+    main(prog_name="tombola")
