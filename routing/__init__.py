@@ -1,0 +1,1 @@
+"""Who goes where: the table, the decision, and the store that holds the table."""

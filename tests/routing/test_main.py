@@ -1,0 +1,208 @@
+"""`tombola route`, as an operator meets it: what it prints, and how it ends."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from routing.__main__ import command
+from routing.document import dump_json
+from routing.keys import key_hash
+from routing.lease import Lease
+from routing.store import Store
+from tests.routing.tables import ACCURATE, ACME_KEY, BALANCED, FAST, example_table
+
+pytestmark = pytest.mark.redis
+T = TypeVar("T")
+
+
+@pytest.fixture
+def url(redis_url: str) -> str:
+    """A database of the shared Redis that holds nothing else: the command has no namespace option."""
+    url = f"{redis_url}?db=9"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The example table, authored with a key in clear."""
+    data = json.loads(dump_json(example_table()))
+    data["tenants"]["acme"] = {"keys": [ACME_KEY], "domains": data["tenants"]["acme"]["domains"]}
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def run(*arguments: str, url: str) -> Result:
+    return CliRunner().invoke(command, arguments, env={"TOMBOLA_REDIS_URL": url})
+
+
+def on_store(url: str, action: Callable[[Store], Awaitable[T]]) -> T:
+    async def connected() -> T:
+        store = Store.connect(url)
+        try:
+            return await action(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(connected())
+
+
+def announce_worker(url: str) -> None:
+    lease = Lease(kind="worker", name="w1", address="unix:/w1.sock", pid=1)
+    on_store(url, lambda store: store.announce(lease, ttl_s=3600.0))
+
+
+class TestPublish:
+    def test_it_says_what_it_published(self, file: Path, url: str) -> None:
+        result = run("publish", str(file), url=url)
+        assert result.exit_code == 0, result.output
+        assert result.output == "published version 1: 2 tenants, 2 families, 4 tickets\n"
+        table = on_store(url, lambda store: store.load_table())
+        assert table is not None
+        assert table.tenants["acme"].key_hashes == [key_hash(ACME_KEY)]
+
+    def test_a_bad_document_is_refused_with_the_path_of_every_problem(self, file: Path, url: str) -> None:
+        spoiled = (
+            file.read_text().replace('"deadline_ms": 10.0', '"deadline_ms": 0').replace('"accurate"', '"ACCURATE"')
+        )
+        file.write_text(spoiled)
+        result = run("publish", str(file), url=url)
+        assert result.exit_code == 2
+        assert "tenants.acme.domains.banking.tiers.fast.deadline_ms: expected `float` > 0.0" in result.output
+        assert "families.banking[0].tier:" in result.output
+        assert on_store(url, lambda store: store.load_table()) is None
+
+    def test_an_unexpected_version_is_a_conflict(self, file: Path, url: str) -> None:
+        assert run("publish", str(file), "--expect-version", "0", url=url).exit_code == 0
+        result = run("publish", str(file), "--expect-version", "0", url=url)
+        assert result.exit_code == 2
+        assert "the table is at version 1, not 0" in result.output
+
+    def test_rollback_publishes_an_earlier_version_again(self, file: Path, url: str) -> None:
+        run("publish", str(file), url=url)
+        first = on_store(url, lambda store: store.load_table())
+        file.write_text("{}")
+        run("publish", str(file), url=url)
+        assert run("rollback", "1", url=url).output.startswith("published version 3: 2 tenants")
+        third = on_store(url, lambda store: store.load_table())
+        assert first is not None
+        assert third is not None
+        assert (third.version, third.tenants, third.families) == (3, first.tenants, first.families)
+
+    def test_rollback_to_a_version_that_is_not_kept_names_those_that_are(self, file: Path, url: str) -> None:
+        run("publish", str(file), url=url)
+        result = run("rollback", "7", url=url)
+        assert result.exit_code == 2
+        assert "version 7 is not kept; kept versions: 1" in result.output
+
+
+class TestShow:
+    def test_the_outline_names_everything_and_shortens_key_hashes(self, file: Path, url: str) -> None:
+        run("publish", str(file), url=url)
+        result = run("show", url=url)
+        assert result.exit_code == 0
+        for expected in (
+            "version 1 (kept: 1)",
+            "family banking",
+            ACCURATE[:12],
+            "tenant acme, keys",
+            "fast",
+            "(default)",
+        ):
+            assert expected in result.output
+        assert key_hash(ACME_KEY)[:12] + "..." in result.output
+        assert key_hash(ACME_KEY) not in result.output
+
+    def test_json_is_json_of_the_version_asked_for(self, file: Path, url: str) -> None:
+        run("publish", str(file), url=url)
+        run("publish", str(file), url=url)
+        shown = json.loads(run("show", "--json", "--version", "1", url=url).output)
+        assert shown["version"] == 1
+        assert shown["tenants"]["acme"]["key_hashes"] == [key_hash(ACME_KEY)[:12] + "..."]
+
+    def test_without_a_table_it_says_what_to_do(self, url: str) -> None:
+        result = run("show", url=url)
+        assert result.exit_code == 2
+        assert "tombola route publish FILE" in result.output
+
+
+class TestExplain:
+    ASK = ("explain", "--tenant", "acme", "--domain", "banking")
+
+    def lines(self, *arguments: str, file: Path, url: str) -> list[str]:
+        run("publish", str(file), url=url)
+        result = run(*self.ASK, *arguments, url=url)
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    def test_a_route_and_why_each_other_ticket_was_passed_over(self, file: Path, url: str) -> None:
+        announce_worker(url)
+        lines = self.lines(file=file, url=url)
+        assert lines[0] == "table version 1, 1 live workers, supposed to hold every ticket with 0 ms of queue"
+        assert lines[1] == "tier balanced: within 25 ms, quality >= 0"
+        assert lines[2].endswith("above tier balanced")
+        assert lines[3].startswith("* balanced")
+        assert "predicted 2 ms on w1 (queue 0 ms) would do, but a better ticket does too" in lines[4]
+        assert lines[5] == f"routed to {BALANCED} on w1: best ticket of tier balanced within 25 ms"
+
+    def test_a_supposed_queue_shows_the_step_down(self, file: Path, url: str) -> None:
+        announce_worker(url)
+        lines = self.lines("--busy-ms", "20", file=file, url=url)
+        assert "predicted 30 ms on w1 (queue 20 ms) > 25 ms" in lines[3]
+        assert lines[4].startswith("* fast")
+        assert lines[5].startswith(f"routed to {FAST} on w1: stepped down from balanced")
+
+    def test_the_floor_and_the_pinned_version_are_reasons(self, file: Path, url: str) -> None:
+        announce_worker(url)
+        lines = self.lines("--tier", "strict", file=file, url=url)
+        assert "quality 0.95 is below the floor 0.96" in lines[3]
+        lines = self.lines("--version", FAST[:8], file=file, url=url)
+        assert "not the version asked for" in lines[2]
+
+    def test_a_refusal_is_named_with_its_code(self, file: Path, url: str) -> None:
+        lines = self.lines(file=file, url=url)
+        assert "no worker can be reached" in lines[3]
+        assert lines[-1] == "refused, no_worker: no worker can be reached (try again after 1 s)"
+        announce_worker(url)
+        assert self.lines("--cold", file=file, url=url)[-1].endswith("loading it first")
+        assert self.lines("--tier", "gold", file=file, url=url)[1].startswith("refused, unknown_tier")
+        assert self.lines("--deadline-ms", "1", file=file, url=url)[-1].startswith("refused, overloaded")
+
+
+class TestErrors:
+    def test_a_redis_that_cannot_be_reached_is_named(self, tmp_path: Path) -> None:
+        result = run("show", url=f"unix://{tmp_path}/none.sock")
+        assert result.exit_code == 2
+        assert "Redis cannot be reached" in result.output
+        assert "Is --redis-url right" in result.output
+
+    def test_a_url_that_cannot_be_and_a_missing_one_are_usage_errors(self) -> None:
+        assert run("show", url="localhost").exit_code == 2
+        missing = CliRunner().invoke(command, ["show"], env={"TOMBOLA_REDIS_URL": None})
+        assert missing.exit_code == 2
+        assert "--redis-url" in missing.output
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path, url: str) -> None:
+        result = run("publish", str(tmp_path / "none.toml"), url=url)
+        assert result.exit_code == 2
+        assert "does not exist" in result.output
+
+    @pytest.mark.parametrize("name", sorted(command.commands))
+    def test_every_help_shows_an_example(self, name: str) -> None:
+        result = CliRunner().invoke(command, [name, "--help"])
+        assert result.exit_code == 0
+        assert "Example: tombola route" in result.output
+
+
+def test_a_made_key_and_its_hash_belong_together() -> None:
+    lines = CliRunner().invoke(command, ["key"]).output.splitlines()
+    key, digest = (line.split()[-1] for line in lines)
+    assert key_hash(key) == digest
