@@ -1,0 +1,1 @@
+"""Gateway and workers: HTTP in, batches through ONNX Runtime, answers out."""

@@ -1,0 +1,47 @@
+"""Logs: structlog's events and every library's records, one line each, on stderr.
+
+Owns the format (JSON unless a person is watching) and the level. What is logged, and
+with which fields, is decided where it happens; context is bound with structlog.contextvars.
+"""
+
+import json as standard_json
+import logging
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+
+
+def configure_logging(json: bool | None = None) -> None:
+    """Send structlog's events and every library's log to stderr, one line each.
+
+    ``json``: one JSON object a line; absent: JSON unless stderr is a terminal. Context bound with
+    structlog.contextvars is part of each line. Call it once, before the first line is logged.
+    """
+    as_json = not sys.stderr.isatty() if json is None else json
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Any] = [structlog.dev.ConsoleRenderer()]
+    if as_json:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
+    structlog.configure(
+        processors=[*shared, *last],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = structlog.stdlib.ProcessorFormatter
+    handler.setFormatter(formatter(processors=[formatter.remove_processors_meta, *last], foreign_pre_chain=shared))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _to_json(event: object, **_: object) -> str:
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except (TypeError, ValueError):  # a lone surrogate, say: a log line must never fail a request
+        return standard_json.dumps(event, default=repr, skipkeys=True)

@@ -1,0 +1,180 @@
+"""The text-classification task: texts in; label, probabilities and in-scope score out.
+
+Owns tokenizing in batch with the ticket's own tokenizer, padding, temperature, softmax and
+the in-scope rule of the manifest's calibration. The graph behind ``run_graph`` takes
+``input_ids`` [batch, tokens] int32 and gives ``logits`` [batch, labels (+ 1 out of scope)].
+It leaves sessions and their memory to `server.sessions`, batches to `server.scheduler`.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from server.errors import BadRequest
+from server.task import MAX_ROWS, BytesColumn, Columns, FixedColumn, Work, length_prefixed
+from server.tensor import Tensor, TensorError, decode_bytes
+from tickets.bundle import Bundle
+from tickets.manifest import Manifest
+
+MAX_TEXT_BYTES = 1 << 20
+CHARACTERS_PER_TOKEN = 64
+"""A text is cut to max_tokens x this many characters before it is tokenized: a megabyte takes 0.25 s to
+tokenize, only for its first few dozen tokens to be kept."""
+_BYTES_PER_TOKEN = 5  # of English in a word-piece vocabulary; only an estimate for the scheduler
+
+RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+
+class TextClassification:
+    """One ticket of this task. Raises ValueError when the manifest promises what the task cannot give."""
+
+    def __init__(self, bundle: Bundle, run_graph: RunGraph, *, call_tokens: int = 32) -> None:
+        """``call_tokens``: what one call of the graph costs beyond its tokens, in tokens (see `cut_by_length`)."""
+        manifest = bundle.manifest
+        if manifest.tokenizer is None:
+            raise ValueError("the ticket has no tokenizer")
+        self._run_graph = run_graph
+        self._call_tokens = call_tokens
+        self._calibration = manifest.calibration
+        self._labels = [length_prefixed(label) for label in manifest.labels]
+        self._logits = len(self._labels) + (manifest.calibration.out_of_scope == "class")
+        self._outputs = [tensor.name for tensor in manifest.outputs]
+        _check_outputs(manifest)
+        self._max_tokens = manifest.tokenizer.max_tokens
+        self._max_characters = self._max_tokens * CHARACTERS_PER_TOKEN
+        self._pad_id = manifest.tokenizer.pad_id
+        self._encode = _encoder(bytes(bundle.members[manifest.tokenizer.member]), self._max_tokens)
+
+    def parse(self, inputs: Sequence[Tensor], outputs: Sequence[str]) -> Work:
+        """Check one ask: a single BYTES tensor ``text`` of 1 to 1024 UTF-8 texts. Raises BadRequest."""
+        if len(inputs) != 1 or inputs[0].name != "text":
+            raise BadRequest(f"this model has one input, 'text'; got {[tensor.name for tensor in inputs]}")
+        texts, longest = self._texts(inputs[0])
+        unknown = [name for name in outputs if name not in self._outputs]
+        if unknown or len(set(outputs)) != len(outputs):
+            raise BadRequest(f"outputs are {self._outputs}, each at most once; got {list(outputs)}")
+        return Work(rows=texts, longest=longest, outputs=list(outputs) or self._outputs)
+
+    def warm_up(self) -> None:
+        """Classify a lone text and a small batch. Raises as `run` does."""
+        self.run(["warm up"])
+        self.run(["", "a longer text to warm up"] * 4)
+
+    def run(self, rows: Sequence[str]) -> Columns:
+        """Classify the texts. Raises ValueError when the graph does not give finite logits of the right shape."""
+        ids = [encoding.ids for encoding in self._encode(rows)]
+        groups = cut_by_length([len(tokens) for tokens in ids], self._call_tokens)
+        if len(groups) == 1:
+            return self._columns(self._logits_of(ids))
+        logits = np.empty((len(ids), self._logits), np.float32)
+        for group in groups:
+            logits[group] = self._logits_of([ids[row] for row in group])
+        return self._columns(logits)
+
+    def _texts(self, tensor: Tensor) -> tuple[list[str], int]:
+        if tensor.datatype != "BYTES":
+            raise BadRequest(f"input 'text' is BYTES, not {tensor.datatype}")
+        if len(tensor.shape) != 1 or not 1 <= tensor.shape[0] <= MAX_ROWS:
+            raise BadRequest(f"input 'text' has shape [n] with 1 <= n <= {MAX_ROWS}; got {tensor.shape}")
+        try:
+            raw = decode_bytes(tensor.data, tensor.shape[0])
+        except TensorError as error:
+            raise BadRequest(str(error)) from error
+        largest = max(map(len, raw))
+        if largest > MAX_TEXT_BYTES:
+            raise BadRequest(f"a text has {largest} bytes; the limit is {MAX_TEXT_BYTES}")
+        try:
+            texts = [element.decode() for element in raw]
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"a text is not UTF-8: {error.reason} at byte {error.start}") from error
+        if largest > self._max_characters:
+            texts = [text[: self._max_characters] for text in texts]
+        return texts, min(2 + largest // _BYTES_PER_TOKEN, self._max_tokens)
+
+    def _logits_of(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        padded = np.full((len(ids), max(1, *map(len, ids))), self._pad_id, np.int32)
+        for row, tokens in enumerate(ids):
+            padded[row, : len(tokens)] = tokens
+        logits = self._run_graph(padded)
+        if logits.shape != (len(ids), self._logits):
+            raise ValueError(f"graph gave logits of shape {logits.shape}, not {(len(ids), self._logits)}")
+        return logits
+
+    def _columns(self, logits: NDArray[np.float32]) -> Columns:
+        rows = len(logits)
+        with np.errstate(over="ignore"):
+            scaled = np.divide(logits, self._calibration.temperature, dtype=np.float32)
+        if not np.isfinite(scaled).all():
+            raise ValueError("graph gave logits that are not finite")
+        scaled -= scaled.max(axis=1, keepdims=True)
+        np.exp(scaled, out=scaled)
+        scaled /= scaled.sum(axis=1, keepdims=True)
+        labels = np.ascontiguousarray(scaled[:, : len(self._labels)])
+        best = labels.argmax(axis=1)
+        probability = labels[np.arange(rows), best]
+        score = self._in_scope_score(scaled, probability)
+        return {
+            "label": BytesColumn(elements=[self._labels[i] for i in best.tolist()]),
+            "probability": _column("FP32", probability),
+            "in_scope": _column("BOOL", score >= np.float32(self._calibration.threshold)),
+            "in_scope_score": _column("FP32", score),
+            "probabilities": _column("FP32", labels),
+        }
+
+    def _in_scope_score(self, all_: NDArray[np.float32], probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        match self._calibration.out_of_scope:
+            case "class":
+                return np.float32(1.0) - all_[:, -1]
+            case "max_probability":
+                return probability
+            case "none":
+                return np.ones(len(all_), np.float32)
+
+
+def cut_by_length(lengths: Sequence[int], call_tokens: int) -> list[list[int]]:
+    """Rows grouped so that padding each group to its longest row costs least; one group when that is cheapest.
+
+    A group costs one more call of the graph, worth ``call_tokens`` tokens. On CLINC150's texts (5 to 25
+    tokens) this made batches of 16 run 1.25 times and of 32 run 1.5 times as fast on one core.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    cuts, longest = [0], lengths[order[0]]
+    for position, row in enumerate(order):
+        if (longest - lengths[row]) * (len(order) - position) > call_tokens:
+            cuts.append(position)
+            longest = lengths[row]
+    if len(cuts) == 1:
+        return [list(range(len(lengths)))]
+    return [order[start:stop] for start, stop in pairwise([*cuts, len(order)])]
+
+
+def _column(datatype: str, array: NDArray[Any]) -> FixedColumn:
+    row_shape = list(array.shape[1:])
+    row_bytes = array.itemsize * (row_shape[0] if row_shape else 1)
+    return FixedColumn(datatype=datatype, row_shape=row_shape, row_bytes=row_bytes, data=array.tobytes())
+
+
+def _encoder(tokenizer_json: bytes, max_tokens: int) -> Callable[[Sequence[str]], list[Any]]:
+    tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()  # numpy pads, to the longest of the batch, with the manifest's id
+    # The fast form leaves out the offsets, which nobody here reads; it is missing from older releases.
+    encode: Callable[[Sequence[str]], list[Any]] = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
+    return encode
+
+
+def _check_outputs(manifest: Manifest) -> None:
+    known = {
+        "label": ("BYTES", [-1]),
+        "probability": ("FP32", [-1]),
+        "in_scope": ("BOOL", [-1]),
+        "in_scope_score": ("FP32", [-1]),
+        "probabilities": ("FP32", [-1, len(manifest.labels)]),
+    }
+    for tensor in manifest.outputs:
+        if known.get(tensor.name) != (tensor.datatype, tensor.shape):
+            raise ValueError(f"output {tensor.name!r} ({tensor.datatype} {tensor.shape}) is not one of {known}")
