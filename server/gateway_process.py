@@ -1,0 +1,169 @@
+"""The life of one gateway process: which parts there are, how they start, and how they drain.
+
+Owns the composition of the parts and their order: worker links and lease first, then the table,
+then both ports; on stopping, the data port drains first. `server.run_gateway` makes the
+Settings from options; nothing here or below reads an option.
+"""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from routing.lease import Lease
+from routing.store import Store, StoreUnavailable
+from server import address
+from server.api import create_app
+from server.catalogue import Catalogue
+from server.dispatch import Dispatcher
+from server.errors import NotReady
+from server.fleet import WorkerFleet
+from server.gateway import Gateway
+from server.http_server import HttpServer
+from server.last_known import LastKnown
+from server.ops import Gatherer, MetricsListener, create_ops_app
+from server.tables import TableFollower
+from server.telemetry import GatewayMetrics
+from tickets.registry import Registry
+
+LEASE_TTL_S = 3.0
+LEASE_EVERY_S = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a gateway was asked for. Sizes in bytes, times in seconds."""
+
+    name: str
+    redis_url: str
+    registry: Path
+    run_dir: Path
+    data: socket.socket
+    ops: socket.socket
+    max_in_flight: int
+    max_body_bytes: int
+    table_cache: Path | None
+    drain_s: float
+    namespace: str = "tombola"
+
+
+async def run(settings: Settings, stop: asyncio.Event, listening: Callable[[], None] = lambda: None) -> None:
+    """Serve until ``stop``; then finish what is in flight and return. ``listening``: called when both ports answer."""
+    store = Store.connect(settings.redis_url, settings.namespace)
+    try:
+        await _run(settings, store, stop, listening)
+    finally:
+        await store.close()
+
+
+async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening: Callable[[], None]) -> None:
+    registry = CollectorRegistry()
+    metrics = GatewayMetrics(registry)
+    cache = settings.table_cache
+    fleet = WorkerFleet(store, LastKnown(cache.with_name(f"{cache.name}.workers") if cache is not None else None))
+    dispatcher = Dispatcher(fleet, metrics, max_in_flight=settings.max_in_flight)
+    catalogue = Catalogue(Registry(settings.registry))
+    tables = TableFollower(store, catalogue, dispatcher.replace, LastKnown(cache))
+    gateway = Gateway(dispatcher, catalogue, fleet, _version())
+    loop = asyncio.get_running_loop()
+    metrics.table_stale_seconds.set_function(lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1))
+    app = create_app(gateway, max_body_bytes=settings.max_body_bytes)
+    ops_app = create_ops_app(gateway, Gatherer(store, settings.name, registry))
+    data = HttpServer(app, settings.data, drain_s=settings.drain_s)
+    ops = HttpServer(ops_app, settings.ops, drain_s=1.0)
+    fleet.on_change = lambda: _log_readiness(gateway)
+    async with _metrics_listener(settings, registry) as where:
+        lease = Lease(kind="gateway", name=settings.name, address=str(where), pid=os.getpid())
+        background = [
+            asyncio.create_task(fleet.run(), name="fleet"),
+            asyncio.create_task(_keep_lease(store, lease), name="lease"),
+        ]
+        try:
+            await tables.start()
+            background.append(asyncio.create_task(tables.run(), name="tables"))
+            await _serve(data, ops, gateway, background, stop, listening)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            with contextlib.suppress(StoreUnavailable):
+                await store.withdraw(lease)
+    log.info("stopped", name=settings.name)
+
+
+async def _serve(
+    data: HttpServer, ops: HttpServer, gateway: Gateway, background: list[asyncio.Task[None]], stop: asyncio.Event,
+    listening: Callable[[], None],
+) -> None:  # fmt: skip
+    """Both ports until ``stop`` or until a background task fails; then drain, the data port first."""
+    serving = [asyncio.create_task(data.run_until_stopped(), name="data"),
+               asyncio.create_task(ops.run_until_stopped(), name="ops")]  # fmt: skip
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    log.info("listening", data=_shown(data), ops=_shown(ops))
+    listening()
+    _log_readiness(gateway)
+    try:
+        await asyncio.wait([*serving, *background, stopping], return_when=asyncio.FIRST_COMPLETED)
+        gateway.is_draining = True
+        log.info("draining", in_flight=gateway.dispatcher.in_flight)
+        data.stop()
+        await serving[0]
+        ops.stop()
+        await serving[1]
+    finally:
+        for task in (stopping, *serving):
+            task.cancel()
+        await asyncio.gather(stopping, *serving, return_exceptions=True)
+    for task in background:
+        if task.done():
+            task.result()  # a part that must run for ever has failed: say so and end with an error
+
+
+@contextlib.asynccontextmanager
+async def _metrics_listener(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[address.Address]:
+    """The wire address at which this process gives its metrics."""
+    settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wanted = address.parse(f"unix:{settings.run_dir.absolute() / settings.name}.sock")
+    server, where = await address.serve(wanted, lambda: MetricsListener(settings.name, registry))
+    try:
+        yield where
+    finally:
+        server.close()
+        address.remove(where)
+
+
+async def _keep_lease(store: Store, lease: Lease) -> None:
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            await store.announce(lease, LEASE_TTL_S)
+        await asyncio.sleep(LEASE_EVERY_S)
+
+
+def _log_readiness(gateway: Gateway) -> None:
+    try:
+        gateway.check_ready()
+    except NotReady as error:
+        log.info("not_ready", reason=error.message)
+    else:
+        log.info("ready", workers=gateway.fleet.linked)
+
+
+def _shown(server: HttpServer) -> str:
+    host, port = server.listener.getsockname()[:2]
+    return f"{host}:{port}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tombola")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+checkout"

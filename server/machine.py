@@ -1,0 +1,87 @@
+"""What this machine offers: cores, instruction sets, and how to share the cores out.
+
+Owns the reading of scheduler affinity, cgroup quotas and CPU flags, and the rule that
+turns cores into workers. Pure parsers and thin readers of /proc and /sys; where a file is
+absent (another system, a hardened container) the next best answer is given. It starts nothing.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+USEFUL_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""Instruction sets that int8 kernels use: x86-64 first, then Arm."""
+
+
+def quota_of_cpu_max(text: str) -> float | None:
+    """Cores that a cgroup v2 ``cpu.max`` grants; None where it sets no limit or cannot be read."""
+    parts = text.split()
+    if not parts or not parts[0].isdigit():
+        return None
+    period = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 100_000
+    return int(parts[0]) / period if period > 0 else None
+
+
+def cores(affinity: int, quotas: list[float]) -> int:
+    """Whole cores that may be used: the affinity, bounded by the tightest quota, at least one.
+
+    A fractional quota is rounded up, because a process for half a core still needs to exist.
+    """
+    return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
+
+
+def available_cores() -> int:
+    """Cores that this process may use: scheduler affinity and cgroup quota, not what the host has."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores(affinity, list(_cgroup_quotas()))
+
+
+def default_workers(core_count: int, gateways: int) -> int:
+    """One worker for each core that no gateway needs, at least one.
+
+    A worker runs one single-threaded session at a time, so more workers than cores only take
+    turns; a gateway keeps about one core busy at full load.
+    """
+    return max(1, core_count - gateways)
+
+
+def useful_flags(cpuinfo: str) -> list[str]:
+    """Which of USEFUL_FLAGS the text of /proc/cpuinfo names, in that order."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            present = set(value.split())
+            return [flag for flag in USEFUL_FLAGS if flag in present]
+    return []
+
+
+def cpu_flags() -> list[str]:
+    """The useful instruction sets of this machine; empty where the system does not say."""
+    return useful_flags(_text(Path("/proc/cpuinfo")) or "")
+
+
+def _cgroup_quotas() -> Iterator[float]:
+    """The quota of every cgroup above this process: a parent's limit binds its children too."""
+    root = Path("/sys/fs/cgroup")
+    for line in (_text(Path("/proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        here = Path(path.lstrip("/"))
+        for folder in (here, *here.parents):
+            if controllers == "":
+                quota = quota_of_cpu_max(_text(root / folder / "cpu.max") or "")
+            elif "cpu" in controllers.split(","):
+                limit = _text(root / "cpu" / folder / "cpu.cfs_quota_us") or ""
+                period = _text(root / "cpu" / folder / "cpu.cfs_period_us") or ""
+                quota = quota_of_cpu_max(f"{limit.strip()} {period.strip()}")
+            else:
+                quota = None
+            if quota is not None:
+                yield quota
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None

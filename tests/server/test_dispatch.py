@@ -1,0 +1,252 @@
+"""What the dispatcher promises: one outcome per request, in time, one retry, everything counted."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import pytest_asyncio
+from prometheus_client import CollectorRegistry
+
+from routing.store import Store
+from server.dispatch import Call, Dispatcher, Reply
+from server.errors import (
+    ApiError,
+    BadRequest,
+    DeadlineExceeded,
+    InferenceFailed,
+    NotReady,
+    NoWorker,
+    Overloaded,
+    UnknownDomain,
+    UnknownTier,
+    WorkerLost,
+)
+from server.fleet import WorkerFleet
+from server.telemetry import GatewayMetrics
+from server.tensor import from_texts
+from tests.server.fake_worker import FakeWorker, answer, fail, hang, until
+from tests.server.gateways import tiny_table
+
+ACCURATE, FAST = "a" * 64, "b" * 64
+
+
+class House:
+    """A dispatcher over real links to two fake workers."""
+
+    def __init__(self, workers: list[FakeWorker], max_in_flight: int = 1024) -> None:
+        self.registry = CollectorRegistry()
+        self.workers = workers
+        self.fleet = WorkerFleet(Store.connect("unix:///nonexistent/redis"))
+        self.dispatcher = Dispatcher(self.fleet, GatewayMetrics(self.registry), max_in_flight=max_in_flight)
+        self.dispatcher.replace(tiny_table(ACCURATE, FAST, deadline_ms=10_000.0))
+
+    async def link(self) -> None:
+        self.fleet.meet([worker.lease for worker in self.workers])
+        await until(lambda: self.fleet.linked == len(self.workers))
+
+    async def ask(self, **changes: object) -> Reply:
+        call = {"tenant": "acme", "domain": "home", "inputs": [from_texts("text", ["song"])]} | changes
+        return await self.dispatcher.infer(Call(**call, arrived=time.perf_counter()))  # type: ignore[arg-type]
+
+    def count(self, outcome: str) -> float:
+        total = 0.0
+        for family in self.registry.collect():
+            for sample in family.samples:
+                if sample.name == "tombola_requests_total" and sample.labels["outcome"] == outcome:
+                    total += sample.value
+        return total
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest_asyncio.fixture
+async def house() -> AsyncIterator[House]:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="tombola-"))
+        workers = [FakeWorker(str(Path(folder) / f"{name}.sock"), name) for name in ("w1", "w2")]
+        for worker in workers:
+            worker.holds = [ACCURATE, FAST]
+            await stack.enter_async_context(worker)
+        house = House(workers)
+        await house.link()
+        yield house
+        await house.fleet.close()
+
+
+async def test_an_answer_says_who_gave_it_why_and_where_the_time_went(house: House) -> None:
+    reply = await house.ask()
+    assert (reply.ticket, reply.tier) == (FAST, "fast")
+    assert "best ticket of tier fast" in reply.because
+    assert reply.outputs[0].data.endswith(b"music")
+    assert reply.total_ms > 0
+    assert house.count("ok") == 1
+
+
+@pytest.mark.parametrize("code", ["overloaded", "worker_lost", "ticket_unavailable", "not_ready"])
+async def test_a_worker_that_cannot_serve_is_replaced_once(house: House, code: str) -> None:
+    failing = await first_choice(house)
+    failing.behave = fail(code)
+    reply = await house.ask()
+    assert reply.outputs[0].data.endswith(b"music")
+    assert house.count("ok") == 2  # with first_choice's own
+    assert house.value("tombola_retries_total") == 1
+
+
+async def test_a_worker_that_dies_with_the_request_is_replaced(house: House) -> None:
+    dying = await first_choice(house)
+    dying.asked.clear()
+    dying.behave = hang
+    asked = asyncio.create_task(house.ask())
+    await dying.asked.wait()
+    await dying.die()
+    assert (await asked).outputs[0].data.endswith(b"music")
+
+
+async def test_there_is_only_one_retry(house: House) -> None:
+    for worker in house.workers:
+        worker.behave = fail("overloaded")
+    with pytest.raises(Overloaded):
+        await house.ask()
+    assert sum(len(worker.asks) for worker in house.workers) == 2
+    assert house.count("overloaded") == 1
+
+
+async def test_a_request_that_failed_by_itself_is_not_tried_again(house: House) -> None:
+    for worker in house.workers:
+        worker.behave = fail("inference_failed")
+    with pytest.raises(InferenceFailed):
+        await house.ask()
+    assert sum(len(worker.asks) for worker in house.workers) == 1
+
+
+async def test_the_first_error_stands_where_nobody_else_can_answer(house: House) -> None:
+    (only,) = house.workers[:1]
+    await house.workers[1].die()
+    await until(lambda: house.fleet.linked == 1)
+    only.behave = fail("worker_lost")
+    with pytest.raises(WorkerLost, match="made to fail"):
+        await house.ask()
+
+
+async def test_a_deadline_that_passes_is_an_error_and_the_worker_is_told(house: House) -> None:
+    for worker in house.workers:
+        worker.behave = hang
+    with pytest.raises(DeadlineExceeded, match="50 ms"):
+        await house.ask(deadline_ms=50.0)
+    asked = next(worker for worker in house.workers if worker.asks)
+    await asked.told.wait()
+    assert asked.cancelled == [asked.asks[0].id]
+    assert asked.asks[0].remaining_ms <= 50
+    assert house.count("deadline_exceeded") == 1
+
+
+@pytest.mark.parametrize("deadline_ms", [0.0, -5.0])
+async def test_a_deadline_that_has_passed_sends_nothing(house: House, deadline_ms: float) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await house.ask(deadline_ms=deadline_ms)
+    assert not any(worker.asks for worker in house.workers)
+
+
+async def test_the_tiers_deadline_holds_where_the_caller_allows_more(house: House) -> None:
+    assert (await house.ask(deadline_ms=1e9)).deadline_ms == 10_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"domain": "secret"}, UnknownDomain), ({"tenant": "nobody"}, UnknownDomain), ({"tier": "gold"}, UnknownTier)],
+)
+async def test_what_routing_refuses_raises_its_name(
+    house: House, changes: dict[str, str], error: type[ApiError]
+) -> None:
+    with pytest.raises(error):
+        await house.ask(**changes)
+    assert house.count(error.code) == 1
+
+
+async def test_without_workers_or_table_the_refusal_says_so() -> None:
+    house = House([])
+    with pytest.raises(NoWorker):
+        await house.ask()
+    house.dispatcher.table = None
+    with pytest.raises(NotReady):
+        await house.ask()
+
+
+async def test_beyond_the_permits_a_request_is_refused_at_once_and_the_others_are_answered(house: House) -> None:
+    limited = House(house.workers, max_in_flight=3)
+    await limited.link()
+    for worker in house.workers:
+        worker.behave = hang
+    waiting = [asyncio.create_task(limited.ask()) for _ in range(3)]
+    await until(lambda: sum(len(worker.asks) for worker in house.workers) == 3)
+    with pytest.raises(Overloaded) as refused:
+        await limited.ask()
+    assert refused.value.retry_after_s is not None
+    for worker in house.workers:
+        worker.behave = answer
+        for ask in worker.asks:
+            for connection in worker.connections:
+                connection.send(answer(ask))
+    assert all(isinstance(reply, Reply) for reply in await asyncio.gather(*waiting))
+    assert limited.dispatcher.in_flight == 0
+    await limited.fleet.close()
+
+
+async def test_killing_a_worker_under_load_gives_every_request_exactly_one_outcome(house: House) -> None:
+    """The owed invariant, counted: N asked, N ended, and those that another worker could serve were answered."""
+    doomed = house.workers[0]
+
+    doomed.behave = hang
+    asks = [asyncio.create_task(house.ask()) for _ in range(200)]
+    await until(lambda: bool(doomed.asks))
+    await doomed.die()
+    results = await asyncio.gather(*asks, return_exceptions=True)
+    assert [r for r in results if not isinstance(r, Reply)] == []
+    assert house.count("ok") == 200
+    assert house.dispatcher.in_flight == 0
+
+
+async def test_a_cancelled_request_frees_its_permit_and_is_counted(house: House) -> None:
+    for worker in house.workers:
+        worker.behave = hang
+    task = asyncio.create_task(house.ask())
+    await until(lambda: any(worker.asks for worker in house.workers))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert house.dispatcher.in_flight == 0
+    assert house.count("internal") == 1
+
+
+async def test_requests_refused_before_they_are_calls_are_counted_too(house: House) -> None:
+    house.dispatcher.reject(BadRequest("no"), tenant="acme", arrived=time.perf_counter())
+    assert house.count("bad_request") == 1
+
+
+async def test_a_worker_that_comes_back_is_linked_again(house: House) -> None:
+    worker = house.workers[0]
+    await worker.die()
+    await until(lambda: house.fleet.link("w1") is None)
+    async with FakeWorker(worker.where.path, "w1"):  # type: ignore[union-attr]
+        await until(lambda: house.fleet.link("w1") is not None)
+        assert {view.name for view in house.fleet.snapshot().workers} == {"w1", "w2"}
+        house.fleet.meet([])  # the leases ran out (Redis lost them): a live connection is the truth
+        assert {view.name for view in house.fleet.snapshot().workers} == {"w1", "w2"}
+
+
+async def test_a_worker_without_lease_or_link_is_forgotten(house: House) -> None:
+    await house.workers[0].die()
+    await until(lambda: house.fleet.link("w1") is None)
+    house.fleet.meet([house.workers[1].lease])
+    assert house.fleet.known == {"w2"}
+
+
+async def first_choice(house: House) -> FakeWorker:
+    """The worker that an idle fleet is asked on first."""
+    await house.ask()
+    return next(worker for worker in house.workers if worker.asks)

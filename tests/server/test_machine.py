@@ -1,0 +1,47 @@
+"""server.machine: quotas, cores and flags, from the texts that Linux gives."""
+
+import pytest
+
+from server.machine import available_cores, cores, default_workers, quota_of_cpu_max, useful_flags
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max 100000\n", None),
+        ("200000 100000\n", 2.0),
+        ("150000 100000", 1.5),
+        ("50000", 0.5),  # the period has a default
+        ("-1 100000", None),  # version 1's word for no limit
+        ("100 0", None),
+        ("", None),
+        ("nonsense here", None),
+    ],
+)
+def test_cpu_max(text: str, expected: float | None) -> None:
+    assert quota_of_cpu_max(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quotas", "expected"),
+    [(8, [], 8), (8, [2.0], 2), (8, [1.5], 2), (8, [0.1], 1), (2, [16.0], 2), (8, [4.0, 3.0], 3)],
+)
+def test_cores_are_bounded_by_the_tightest_limit(affinity: int, quotas: list[float], expected: int) -> None:
+    assert cores(affinity, quotas) == expected
+
+
+@pytest.mark.parametrize(
+    ("core_count", "gateways", "expected"), [(1, 1, 1), (2, 1, 1), (8, 1, 7), (8, 2, 6), (2, 4, 1)]
+)
+def test_workers_get_the_cores_that_gateways_leave(core_count: int, gateways: int, expected: int) -> None:
+    assert default_workers(core_count, gateways) == expected
+
+
+def test_flags_are_reported_in_a_fixed_order_and_only_where_present() -> None:
+    assert useful_flags("processor\t: 0\nflags\t\t: fpu amx_int8 avx2 sse2\n") == ["avx2", "amx_int8"]
+    assert useful_flags("Features\t: fp asimd asimddp i8mm\n") == ["asimddp", "i8mm"]
+    assert useful_flags("") == []
+
+
+def test_this_machine_has_at_least_one_core() -> None:
+    assert available_cores() >= 1
