@@ -1,0 +1,115 @@
+"""Data is read, checked and split as documented; bad files are refused with a sentence that names the fault."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tickets.factory.data import DataError, DomainData, Row, build
+from tickets.factory.formats import load_rows
+
+GOOD = [
+    Row(f"{verb} the {thing} number {i}", label, split, domain)
+    for label, verb, thing, domain in [
+        ("open", "open", "door", "house"), ("play", "play", "song", "house"),
+        ("book", "book", "flight", "travel"), ("oos", "ponder", "sky", ""),
+    ]
+    for i, split in enumerate(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
+]  # fmt: skip
+
+
+def house(rows: list[Row]) -> DomainData:
+    return build(rows, "house", seed=0)
+
+
+def test_other_domains_and_out_of_scope_rows_are_told_apart() -> None:
+    """Targets index the domain's labels; everything else is one past the last label, with its kind."""
+    data = house(GOOD)
+    assert data.labels == ("open", "play")
+    assert data.classes == 3
+    assert {k: data.test.kinds.count(k) for k in ("in", "near", "out")} == {"in": 4, "near": 2, "out": 2}
+    assert set(data.test.of_kind("near").targets.tolist()) == {2}
+    assert all("flight" in text for text in data.test.of_kind("near").texts)
+
+
+def test_a_domain_without_out_of_scope_texts_has_no_such_class() -> None:
+    """Then the score is the largest label probability."""
+    assert house([r for r in GOOD if r.domain == "house"]).classes == 2
+
+
+def test_missing_splits_are_made_from_the_seed_and_cover_every_label() -> None:
+    """The same seed gives the same split, another seed another one."""
+    rows = [Row(r.text, r.label, "", r.domain) for r in GOOD]
+    first, again, other = build(rows, "house", 1), build(rows, "house", 1), build(rows, "house", 2)
+    assert first.digests() == again.digests() != other.digests()
+    assert {0, 1} <= set(first.test.targets.tolist())
+    assert not set(first.train.texts) & set(first.test.texts)
+
+
+def test_duplicates_conflicts_and_leaks_are_dropped_and_named() -> None:
+    """Nothing is dropped in silence."""
+    leak = Row(next(r.text for r in GOOD if r.split == "test" and r.label == "open").upper(), "open", "train", "house")
+    many = [Row(f"fill {i}", "open", "train", "house") for i in range(200)]
+    data = house([*GOOD, *many, GOOD[0], leak, Row(GOOD[1].text, "play", "train", "house")])
+    assert leak.text not in data.train.texts
+    assert GOOD[1].text not in data.train.texts
+    assert any("duplicate" in note for note in data.notes)
+    assert any("validation or test" in note for note in data.notes)
+
+
+BAD_ROWS = [
+    ([], "no rows"),
+    ([*GOOD, Row("  ", "open", "train", "house")], "empty text"),
+    ([*GOOD, Row("hello", "", "train", "house")], "without a label"),
+    ([r for r in GOOD if r.label != "play"], "at least two labels"),
+    ([r for r in GOOD if r.domain != "house"], "no rows of domain 'house'"),
+    ([r for r in GOOD if not (r.label == "play" and r.split == "test")], "no test text for: play"),
+    ([r for r in GOOD if not (r.label == "play" and r.split == "train")], "fewer than 4 training texts for: play"),
+    ([*GOOD, Row("hello there", "open", "holdout", "house")], "unknown split 'holdout'"),
+    ([*GOOD, *(Row(r.text, "play", r.split, r.domain) for r in GOOD if r.label == "open")], "carry two labels"),
+]
+
+
+@pytest.mark.parametrize(("rows", "complaint"), BAD_ROWS, ids=[c for _, c in BAD_ROWS])
+def test_bad_rows_are_refused(rows: list[Row], complaint: str) -> None:
+    """Each fault has its own sentence."""
+    with pytest.raises(DataError, match=complaint):
+        house(rows)
+
+
+BAD_FILES = [
+    ("a.csv", b"utterance_id,label\n1,open\n", "no column 'text'"),
+    ("a.csv", b"text,kind\nhello,open\n", "no column 'label'"),
+    ("a.csv", b"text,label\nhello\n", "line 2: expected 2 columns"),
+    ("a.csv", b"text,label\n\xff\xfe,open\n", "not UTF-8"),
+    ("a.jsonl", b'{"text": "x", "label": 3}\n', "line 1: text, label"),
+    ("a.jsonl", b"{nope}\n", "line 1: not JSON"),
+    ("a.json", b'{"train": [["one", "two", "three"]]}', r"train\[0\] is not a"),
+    ("a.json", b"[]", "expected an object"),
+    ("a.parquet", b"", "unknown data format"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "complaint"), BAD_FILES, ids=[c for *_, c in BAD_FILES])
+def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    """The message names the file's line, column or entry."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=complaint):
+        load_rows(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """No traceback for a typing error."""
+    with pytest.raises(DataError, match=r"no such data file: .*nowhere\.csv"):
+        load_rows(tmp_path / "nowhere.csv")
+
+
+def test_clinc_layout_takes_domains_from_the_file_beside_it(tmp_path: Path) -> None:
+    """oos_* lists join their split; intents get the domain that lists them."""
+    (tmp_path / "data.json").write_text(json.dumps({
+        "train": [["fly me", "book"]], "oos_train": [["hm", "oos"]], "val": [["sing", "play"]],
+    }))  # fmt: skip
+    (tmp_path / "domains.json").write_text('{"travel": ["book"], "house": ["play"]}')
+    assert load_rows(tmp_path / "data.json") == [
+        Row("fly me", "book", "train", "travel"), Row("hm", "oos", "train", ""), Row("sing", "play", "val", "house"),
+    ]  # fmt: skip

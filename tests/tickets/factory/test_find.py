@@ -1,0 +1,160 @@
+"""A whole family from a tiny backbone: made, reproducible, resumable, proven, refused when it must be."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tickets import bundle as bundles
+from tickets.factory.commands import evaluate, find, pack, parse_tiers
+from tickets.reference import Reference, reproduce_samples
+
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(300)]
+
+TIERS = "big=2x2x64,small=1x1x32"
+
+
+def arguments(data: Path, backbone: Path, out: Path, runs: Path, *more: str) -> list[str]:
+    return [
+        "--data", str(data), "--domain", "house", "--tiers", TIERS, "--backbone", str(backbone), "--out", str(out),
+        "--runs", str(runs), "--epochs", "3", "--dense-epochs", "3", "--vocabulary", "260", "--threads", "1", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def family(data_file: Path, backbone_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a family that `tombola find` made."""
+    root = tmp_path_factory.mktemp("family")
+    result = CliRunner().invoke(find, arguments(data_file, backbone_dir, root / "out", root / "runs"))
+    assert result.exit_code == 0, result.output
+    return root
+
+
+def test_every_ticket_verifies_reproduces_its_samples_and_names_its_lineage(family: Path) -> None:
+    """Each child names the ticket of the tier before as its parent, and what it was made from."""
+    big, small = (bundles.read(family / "out" / f"house-{tier}.ticket") for tier in ("big", "small"))
+    assert small.manifest.lineage.parent == big.id
+    assert big.manifest.lineage.parent is None
+    for ticket in (big, small):
+        assert reproduce_samples(Reference(ticket)) == 12
+        assert ticket.manifest.lineage.data.keys() == {"train", "validation", "test"}
+        assert ticket.manifest.verdict == "pruned"
+    assert small.manifest.structure is not None
+    assert (small.manifest.structure.heads, small.manifest.structure.ffn_neurons) == ([1], [32])
+
+
+def test_the_report_holds_every_model_and_its_controls(family: Path) -> None:
+    """Dense parent, both controls and each tier, with intervals, in JSON, Markdown and a plot."""
+    document = json.loads((family / "out" / "family.json").read_text())
+    models = document["reports"]["house"]["models"]
+    assert set(models) == {"tf-idf-linear-svm", "dense-parent", "zero-layer-control", "house-big", "house-small"}
+    for name, entry in models.items():
+        low, high = entry["in_scope_accuracy_ci"]
+        assert low <= entry["in_scope_accuracy"] <= high, name
+    assert models["dense-parent"]["speed"]["speedup"] == [1.0, 1.0, 1.0]
+    assert "house-small" in (family / "out" / "REPORT.md").read_text()
+    assert (family / "out" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_sentence_of_the_data_travels_in_a_ticket(family: Path, data_file: Path) -> None:
+    """Samples are made-up word sequences; no training text stands in the bundle."""
+    content = (family / "out" / "house-big.ticket").read_bytes()
+    for line in data_file.read_text().splitlines()[1:]:
+        assert line.split(",")[0].encode() not in content
+
+
+def test_the_same_seed_gives_the_same_weights_and_doing_it_again_reuses_everything(
+    family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path
+) -> None:
+    """A fresh run folder arrives at the same graph to the bit; the old one is not trained again."""
+    fresh = CliRunner().invoke(find, arguments(data_file, backbone_dir, tmp_path / "out", tmp_path / "runs"))
+    assert fresh.exit_code == 0, fresh.output
+    for tier in ("big", "small"):
+        first = bundles.read(family / "out" / f"house-{tier}.ticket").members["model.onnx"]
+        assert bundles.read(tmp_path / "out" / f"house-{tier}.ticket").members["model.onnx"] == first
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    again = CliRunner().invoke(find, arguments(data_file, backbone_dir, tmp_path / "out", tmp_path / "runs"))
+    assert again.exit_code == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()} == before
+
+
+def test_a_killed_run_goes_on_and_arrives_at_the_same_ticket(
+    family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path
+) -> None:
+    """Killed once the first checkpoint is written; the same command then finishes what was begun."""
+    command = [sys.executable, "-m", "tickets", "find",
+               *arguments(data_file, backbone_dir, tmp_path / "out", tmp_path / "runs")]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ.copy())
+    while process.poll() is None and not list((tmp_path / "runs").glob("*/checkpoint.pt")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "family.json").exists()
+
+    result = CliRunner().invoke(find, arguments(data_file, backbone_dir, tmp_path / "out", tmp_path / "runs"))
+
+    assert result.exit_code == 0, result.output
+    wanted = bundles.read(family / "out" / "house-small.ticket").members["model.onnx"]
+    assert bundles.read(tmp_path / "out" / "house-small.ticket").members["model.onnx"] == wanted
+
+
+def test_evaluate_gives_the_numbers_of_the_report(family: Path, data_file: Path) -> None:
+    """The packed ticket, measured from its file, repeats what its evidence says."""
+    ticket = family / "out" / "house-small.ticket"
+    result = CliRunner().invoke(evaluate, [str(ticket), "--data", str(data_file), "--json"])
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.output)
+    recorded = bundles.read(ticket).manifest.evidence.report
+    for key in ("in_scope_accuracy", "out_of_scope_recall", "out_of_scope_auroc"):
+        assert measured[key] == recorded[key]
+
+
+def test_pack_makes_a_bundle_of_a_model_of_ones_own(family: Path, tmp_path: Path) -> None:
+    """Manifest, graph and further files, verified as they are packed."""
+    ticket = bundles.read(family / "out" / "house-small.ticket")
+    import msgspec
+
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(ticket.manifest))
+    (tmp_path / "tokenizer.json").write_bytes(ticket.members["tokenizer.json"])
+    (tmp_path / "graph.onnx").write_bytes(ticket.members["model.onnx"])
+    out = tmp_path / "mine.ticket"
+    good = ["--manifest", str(tmp_path / "manifest.json"), "--member", str(tmp_path / "tokenizer.json"), "-o", str(out)]
+    assert CliRunner().invoke(pack, [str(tmp_path / "graph.onnx"), *good]).exit_code == 0
+    assert bundles.read(out).manifest == ticket.manifest
+    without = CliRunner().invoke(pack, [str(tmp_path / "graph.onnx"), *good[:2], "-o", str(tmp_path / "no.ticket")])
+    assert without.exit_code == 2
+    assert "tokenizer.json" in without.output
+    assert not (tmp_path / "no.ticket").exists()
+
+
+BAD_CALLS = [
+    (["--tiers", "fast"], "NAME=LAYERSxHEADSxNEURONS"),
+    (["--tiers", "a=1x1x8,b=2x1x8"], "go from large to small"),
+    (["--tiers", "a=9x2x64"], "larger than the backbone"),
+    (["--tiers", "a=1x1x8,a=1x1x8"], "not unique"),
+    (["--domain", "garden"], "no rows of domain 'garden'"),
+    (["--backbone", "no/such-backbone-anywhere"], "cannot get backbone"),
+]
+
+
+@pytest.mark.parametrize(("change", "complaint"), BAD_CALLS, ids=[c for _, c in BAD_CALLS])
+def test_bad_calls_say_what_is_wrong_and_write_nothing(
+    family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path, change: list[str], complaint: str
+) -> None:
+    """Exit status 2, one sentence, no output folder."""
+    call = arguments(data_file, backbone_dir, tmp_path / "out", family / "runs", *change)
+    result = CliRunner().invoke(find, call, env={"HF_HUB_OFFLINE": "1"})
+    assert result.exit_code == 2, result.output
+    assert complaint in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_tiers_are_read_in_order() -> None:
+    """Names and structures as written."""
+    assert [(t.tier, str(t.target)) for t in parse_tiers("a=3x2x64, b=1x1x32")] == [("a", "3x2x64"), ("b", "1x1x32")]

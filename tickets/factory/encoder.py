@@ -1,0 +1,138 @@
+"""The encoder: BERT's forward pass in which every layer may have its own heads and neurons.
+
+Owns the torch module and its `Shape`. Gates (one factor per example and structure) open the
+same pass to pruning scores: a gate of one changes nothing, its gradient is the score's raw
+material (`tickets.factory.fisher`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PAD_ID = 0
+EPSILON = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The structure of an encoder. One entry of ``heads`` and ``neurons`` per layer; ``sources`` says which
+    layer of the backbone each one was.
+    """
+
+    vocabulary: int
+    hidden: int
+    head_size: int
+    heads: tuple[int, ...]
+    neurons: tuple[int, ...]
+    sources: tuple[int, ...]
+    positions: int
+    activation: str = "gelu"
+
+    @property
+    def layers(self) -> int:
+        """How many layers are left."""
+        return len(self.heads)
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Per example factors: heads[l] [batch, heads], neurons[l] [batch, neurons], sublayers[l] [batch, 2]
+    (attention, FFN).
+    """
+
+    heads: Sequence[Tensor]
+    neurons: Sequence[Tensor]
+    sublayers: Sequence[Tensor]
+
+
+class Embeddings(nn.Module):
+    """Word and position embeddings, normalized."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.word = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.position = nn.Parameter(torch.zeros(shape.positions, shape.hidden))
+        self.norm = nn.LayerNorm(shape.hidden, eps=EPSILON)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids [batch, tokens] -> [batch, tokens, hidden]."""
+        normed: Tensor = self.norm(self.word(ids) + self.position[: ids.shape[1]])
+        return normed
+
+
+class Layer(nn.Module):
+    """Attention and FFN, each added to its input and normalized (post-norm, as BERT)."""
+
+    def __init__(self, shape: Shape, heads: int, neurons: int) -> None:
+        super().__init__()
+        self.heads, self.head_size = heads, shape.head_size
+        width = heads * shape.head_size
+        self.qkv = nn.Linear(shape.hidden, 3 * width)
+        self.out = nn.Linear(width, shape.hidden)
+        self.norm1 = nn.LayerNorm(shape.hidden, eps=EPSILON)
+        self.up = nn.Linear(shape.hidden, neurons)
+        self.down = nn.Linear(neurons, shape.hidden)
+        self.norm2 = nn.LayerNorm(shape.hidden, eps=EPSILON)
+        self.activation = functional.relu if shape.activation == "relu" else functional.gelu
+
+    def forward(self, x: Tensor, keep: Tensor, gates: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """X [batch, tokens, hidden], keep [batch, 1, 1, tokens] bool -> [batch, tokens, hidden]."""
+        batch, tokens, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4)
+        context = functional.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+        if gates is not None:
+            context = context * gates[0][:, :, None, None]
+        attended = self.out(context.transpose(1, 2).reshape(batch, tokens, -1))
+        if gates is not None:
+            attended = attended * gates[2][:, 0, None, None]
+        x = self.norm1(x + attended)
+        inner = self.activation(self.up(x))
+        if gates is not None:
+            inner = inner * gates[1][:, None, :]
+        fed = self.down(inner)
+        if gates is not None:
+            fed = fed * gates[2][:, 1, None, None]
+        normed: Tensor = self.norm2(x + fed)
+        return normed
+
+
+class Classifier(nn.Module):
+    """Encoder, mean over real tokens, linear head."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.classes = classes
+        self.embeddings = Embeddings(shape)
+        self.layers = nn.ModuleList(Layer(shape, h, n) for h, n in zip(shape.heads, shape.neurons, strict=True))
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(shape.hidden, classes)
+
+    def pool(self, ids: Tensor, gates: Gates | None = None) -> Tensor:
+        """Ids [batch, tokens] -> sentence vectors [batch, hidden]."""
+        keep = ids != PAD_ID
+        x = self.embeddings(ids)
+        for i, layer in enumerate(self.layers):
+            gate = (gates.heads[i], gates.neurons[i], gates.sublayers[i]) if gates else None
+            x = layer(x, keep[:, None, None, :], gate)
+        weights = keep.to(x.dtype)[:, :, None]
+        pooled: Tensor = (x * weights).sum(1) / weights.sum(1)
+        return pooled
+
+    def forward(self, ids: Tensor, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
+        """Ids [batch, tokens] -> logits [batch, classes], sentence vectors [batch, hidden]."""
+        pooled = self.pool(ids, gates)
+        return self.head(self.dropout(pooled)), pooled
+
+
+def parameters(shape: Shape, classes: int) -> int:
+    """Weights of a classifier with this shape, position rows included."""
+    per_layer = sum(
+        4 * h * shape.head_size * shape.hidden + 3 * h * shape.head_size + 2 * n * shape.hidden + n + 6 * shape.hidden
+        for h, n in zip(shape.heads, shape.neurons, strict=True)
+    )
+    embeddings = (shape.vocabulary + shape.positions + 2) * shape.hidden
+    return embeddings + per_layer + (shape.hidden + 1) * classes

@@ -1,0 +1,114 @@
+"""Shrinking: a pruned structure made physically small, so that it is really faster.
+
+Pure on weights: a structure chosen from scores, and the child's state cut out of the
+parent's. A child with the parent's own structure computes what the parent computes.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tickets.factory.encoder import Classifier, Shape
+from tickets.factory.fisher import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The structure a tier asks for: this many layers, heads and FFN neurons in each."""
+
+    layers: int
+    heads: int
+    neurons: int
+
+    def __str__(self) -> str:
+        return f"{self.layers}x{self.heads}x{self.neurons}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What survives of the parent: layer indices, and in each the heads and neurons, ascending."""
+
+    layers: tuple[int, ...]
+    heads: tuple[tuple[int, ...], ...]
+    neurons: tuple[tuple[int, ...], ...]
+
+
+def choose(shape: Shape, scores: Scores, target: Target) -> Kept:
+    """Keep the layers, then the heads and neurons, with the highest scores.
+
+    Raises ValueError where the target is larger than the parent.
+    """
+    if target.layers > shape.layers or (
+        target.layers and (target.heads > min(shape.heads) or target.neurons > min(shape.neurons))
+    ):
+        parent = f"{shape.layers} layers, {min(shape.heads, default=0)} heads, {min(shape.neurons, default=0)} neurons"
+        raise ValueError(f"target {target} is larger than its parent ({parent}); order tiers from large to small")
+    layers = _top(scores.sublayers.sum(1), target.layers)
+    return Kept(
+        layers,
+        tuple(_top(scores.heads[i], target.heads) for i in layers),
+        tuple(_top(scores.neurons[i], target.neurons) for i in layers),
+    )
+
+
+def _top(scores: NDArray[np.float64], count: int) -> tuple[int, ...]:
+    best = np.argsort(-scores, kind="stable")[:count]
+    return tuple(sorted(int(i) for i in best))
+
+
+def cut(parent: Classifier, kept: Kept, activation: str) -> Classifier:
+    """A child that holds exactly what ``kept`` names, with the parent's weights."""
+    shape = replace(
+        parent.shape,
+        heads=tuple(len(h) for h in kept.heads),
+        neurons=tuple(len(n) for n in kept.neurons),
+        sources=tuple(parent.shape.sources[i] for i in kept.layers),
+        activation=activation,
+    )
+    child = Classifier(shape, parent.classes)
+    state, old = child.state_dict(), parent.state_dict()
+    for name in ("embeddings.word.weight", "embeddings.position", "embeddings.norm.weight", "embeddings.norm.bias"):
+        state[name] = old[name]
+    state["head.weight"], state["head.bias"] = old["head.weight"], old["head.bias"]
+    for new, (i, heads, neurons) in enumerate(zip(kept.layers, kept.heads, kept.neurons, strict=True)):
+        state.update(_layer(old, parent.shape, i, heads, neurons, prefix=f"layers.{new}."))
+    child.load_state_dict(state)
+    return child
+
+
+def _layer(
+    old: dict[str, torch.Tensor],
+    shape: Shape,
+    i: int,
+    heads: tuple[int, ...],
+    neurons: tuple[int, ...],
+    *,
+    prefix: str,
+) -> dict[str, torch.Tensor]:
+    there, size = f"layers.{i}.", shape.head_size
+    columns = torch.tensor([h * size + j for h in heads for j in range(size)])
+    joined = torch.cat([part * shape.heads[i] * size + columns for part in range(3)])
+    rows = torch.tensor(neurons)
+    new = {
+        "qkv.weight": old[there + "qkv.weight"][joined],
+        "qkv.bias": old[there + "qkv.bias"][joined],
+        "out.weight": old[there + "out.weight"][:, columns],
+        "up.weight": old[there + "up.weight"][rows],
+        "up.bias": old[there + "up.bias"][rows],
+        "down.weight": old[there + "down.weight"][:, rows],
+    }
+    for name in ("out.bias", "down.bias", "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"):
+        new[name] = old[there + name]
+    return {prefix + name: value for name, value in new.items()}
+
+
+def with_vocabulary(parent: Classifier, rows: NDArray[np.int64], positions: int) -> Classifier:
+    """The same encoder over a smaller vocabulary: new id i has the parent's embedding row ``rows[i]``."""
+    child = Classifier(replace(parent.shape, vocabulary=len(rows), positions=positions), parent.classes)
+    state = dict(parent.state_dict())
+    state["embeddings.word.weight"] = state["embeddings.word.weight"][torch.from_numpy(rows)]
+    state["embeddings.position"] = state["embeddings.position"][:positions]
+    child.load_state_dict(state)
+    return child

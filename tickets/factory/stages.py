@@ -1,0 +1,169 @@
+"""The factory's stages: what each computes, from what, into which files.
+
+Dense parent -> its signals -> per tier: scores on the tier before, shrink, distil. Every
+stage is a pure function of its inputs (`tickets.factory.runs`), and knows nothing of the
+command line. Packing and proof follow in `tickets.factory.proof`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tickets.factory.augment import augment
+from tickets.factory.backbone import Backbone
+from tickets.factory.data import DomainData, Examples
+from tickets.factory.encoder import Classifier
+from tickets.factory.fisher import score
+from tickets.factory.models import from_backbone, load_model, save_model
+from tickets.factory.runs import Runs, Stage, described
+from tickets.factory.shrink import Kept, Target, choose, cut, with_vocabulary
+from tickets.factory.tokens import Vocabulary, full_vocabulary, prune_vocabulary
+from tickets.factory.train import Corpus, Progress, Recipe, Signals, predict, train
+
+SCORED_TEXTS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a family depends on besides data and backbone."""
+
+    dense: Recipe
+    student: Recipe
+    control: Recipe
+    vocabulary: int
+    max_tokens: int
+    activation: str
+    copies: int
+    """Made-up variants of each in-scope text, for distillation."""
+    seed: int
+
+
+DEFAULT_PLAN = Plan(
+    dense=Recipe(epochs=8, learning_rate=2.5e-4, layer_decay=0.85, label_smoothing=0.1, batch=32),
+    student=Recipe(
+        epochs=30, learning_rate=1e-3, distil_weight=0.9, vector_weight=10.0, batch=64, out_per_in=2.0, warmup=0.05
+    ),
+    control=Recipe(
+        epochs=40, learning_rate=3e-3, distil_weight=0.9, vector_weight=10.0, batch=64, out_per_in=2.0, warmup=0.05
+    ),
+    vocabulary=2600,
+    max_tokens=64,
+    activation="gelu",
+    copies=8,
+    seed=0,
+)
+
+
+class Stages:
+    """Builds stages for one domain. ``progress(title)`` makes a progress callback for a long step."""
+
+    def __init__(
+        self, runs: Runs, data: DomainData, backbone: Backbone, plan: Plan, progress: Callable[[str], Progress]
+    ) -> None:
+        self._runs, self._data, self._backbone, self._plan, self._progress = runs, data, backbone, plan, progress
+        self._base = {
+            "domain": data.domain, "labels": list(data.labels), "data": data.digests(), "backbone": backbone.sha256,
+            "max_tokens": plan.max_tokens, "seed": plan.seed,
+        }  # fmt: skip
+
+    def dense(self) -> Stage:
+        """Fine-tune the whole backbone. Only the word rows in use are trained; the others keep their values."""
+        plan, data = self._plan, self._data
+
+        def build(folder: Path) -> None:
+            full = full_vocabulary(self._backbone.tokenizer_json, plan.max_tokens)
+            used = prune_vocabulary(self._backbone.tokenizer_json, data.train.texts, len(full.rows), plan.max_tokens)
+            model = from_backbone(self._backbone, used, data.classes, plan.seed)
+            corpus = Corpus(data.train, used.encode(data.train.texts))
+            self._train(model, corpus, plan.dense, folder, "dense parent")
+            save_model(folder, _with_all_rows(model, used, full, self._backbone), full)
+
+        return self._runs.stage("dense", self._base | {"recipe": described(plan.dense)}, build)
+
+    def signals(self, dense: Stage) -> Stage:
+        """What the dense parent says of every training text, and of made-up variants of the in-scope ones."""
+
+        def build(folder: Path) -> None:
+            model, vocabulary = load_model(dense.path)
+            made = augment(self._data.train.of_kind("in").texts, self._plan.copies, self._plan.seed)
+            said = predict(model, vocabulary.encode([*self._data.train.texts, *made]))
+            (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
+            np.savez(folder / "signals.npz", logits=said.logits, vectors=said.vectors)
+
+        return self._runs.stage("signals", {"dense": dense.key, "copies": self._plan.copies}, build)
+
+    def tier(self, parent: Stage, signals: Stage, target: Target) -> Stage:
+        """Score the parent, cut it to ``target``, distil the dense parent into what is left."""
+        plan, data = self._plan, self._data
+        recipe = plan.control if target.layers == 0 else plan.student
+
+        def build(folder: Path) -> None:
+            model, vocabulary = self._small_vocabulary(parent)
+            examples, said = taught(data.train, signals)
+            ids = vocabulary.encode(examples.texts)
+            child = cut(model, self._choose(model, ids, said, target), plan.activation)
+            self._train(child, Corpus(examples, ids, said), recipe, folder, str(target))
+            save_model(folder, child, vocabulary)
+
+        inputs = {
+            "parent": parent.key, "signals": signals.key, "target": asdict(target), "recipe": described(recipe),
+            "vocabulary": plan.vocabulary, "activation": plan.activation, "seed": plan.seed,
+        }  # fmt: skip
+        return self._runs.stage(f"tier-{target}", inputs, build)
+
+    def _train(self, model: Classifier, corpus: Corpus, recipe: Recipe, folder: Path, title: str) -> None:
+        train(
+            model, corpus, recipe,
+            seed=self._plan.seed, checkpoint=folder / "checkpoint.pt", progress=self._progress(title),
+        )  # fmt: skip
+
+    def _small_vocabulary(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
+        """The parent over the domain's vocabulary: what is most used in scope first, then out of scope."""
+        model, vocabulary = load_model(parent.path)
+        if len(vocabulary.rows) <= self._plan.vocabulary:
+            return model, vocabulary
+        texts = self._data.train.of_kind("in").texts * 8 + self._data.train.texts
+        small = prune_vocabulary(self._backbone.tokenizer_json, texts, self._plan.vocabulary, self._plan.max_tokens)
+        place = {int(row): i for i, row in enumerate(vocabulary.rows)}
+        rows = np.asarray([place[int(row)] for row in small.rows], np.int64)
+        return with_vocabulary(model, rows, self._plan.max_tokens), small
+
+    def _choose(self, model: Classifier, ids: list[NDArray[np.int64]], said: Signals, target: Target) -> Kept:
+        if target.layers == 0:
+            return Kept((), (), ())
+        random = np.random.default_rng(self._plan.seed)
+        kinds = np.asarray(self._data.train.kinds)
+        inside, outside = np.flatnonzero(kinds == "in"), np.flatnonzero(kinds != "in")
+        half = SCORED_TEXTS // 2
+        index = np.concatenate([random.permutation(inside)[:half], random.permutation(outside)[:half]])
+        return choose(model.shape, score(model, [ids[i] for i in index], said.logits[index]), target)
+
+
+def taught(train_set: Examples, signals: Stage) -> tuple[Examples, Signals]:
+    """The training examples followed by the made-up ones (whose target is the parent's answer), and all signals."""
+    with np.load(signals.path / "signals.npz") as arrays:
+        said = Signals(arrays["logits"], arrays["vectors"])
+    made = json.loads((signals.path / "made.json").read_text(encoding="utf-8"))
+    answers = said.logits[len(train_set.texts) :].argmax(axis=1).astype(np.int64)
+    together = Examples(
+        (*train_set.texts, *made),
+        np.concatenate([train_set.targets, answers]),
+        (*train_set.kinds, *("made" for _ in made)),
+    )
+    return together, said
+
+
+def _with_all_rows(model: Classifier, used: Vocabulary, full: Vocabulary, backbone: Backbone) -> Classifier:
+    """Put the trained word rows back among the backbone's others."""
+    out = Classifier(replace(model.shape, vocabulary=len(full.rows)), model.classes)
+    state = dict(model.state_dict())
+    words = backbone.weights["embeddings.word.weight"].clone()
+    words[torch.from_numpy(used.rows)] = state["embeddings.word.weight"]
+    state["embeddings.word.weight"] = words[torch.from_numpy(full.rows)]
+    out.load_state_dict(state)
+    return out
