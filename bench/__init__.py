@@ -1,0 +1,1 @@
+"""Benchmarks behind the numbers in README.md: run them all with `make bench`."""
