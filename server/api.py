@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from server import edge, forms, openapi
+from server.docs_page import add_docs_page
 from server.errors import ApiError, BadRequest, Internal, MethodNotAllowed, NotFound, NotReady
 from server.gateway import Gateway
 from server.models_api import add_model_routes
@@ -94,10 +95,18 @@ class Api(FastAPI):
 
 def create_app(gateway: Gateway, *, max_body_bytes: int = 1 << 20) -> FastAPI:
     """The data port's application."""
-    app = Api(title="Tombola", version=gateway.version, description=openapi.DESCRIPTION, redirect_slashes=False)
+    app = Api(
+        title="Tombola",
+        version=gateway.version,
+        description=openapi.DESCRIPTION,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     _add_hot_routes(app, gateway, max_body_bytes)
     _add_server_routes(app, gateway)
     add_model_routes(app, gateway, max_body_bytes)
+    add_docs_page(app)
     add_error_handlers(app, gateway)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app

@@ -249,7 +249,17 @@ def test_the_openapi_document_describes_every_route_with_its_errors(client: http
     assert "422" not in str(document["paths"])
     operations = [op["operationId"] for path in document["paths"].values() for op in path.values()]
     assert len(operations) == len(set(operations))
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None:
+    """Every address on the page is a path of this server, and is there."""
+    page = client.get("/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(assets) >= 3
+    for asset in assets:
+        assert asset.startswith("/docs/assets/")
+        assert client.get(asset).status_code == 200
+    assert client.get("/docs/assets/nothing.js").json()["code"] == "not_found"
 
 
 def test_every_schema_reference_of_the_openapi_document_resolves(client: httpx.Client) -> None:

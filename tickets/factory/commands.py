@@ -29,7 +29,7 @@ from tickets.factory.stages import DEFAULT_PLAN
 from tickets.manifest import Manifest
 from tickets.reference import Reference
 
-DEFAULT_TIERS = "accurate=4x4x512,balanced=3x3x384,fast=1x4x384"
+DEFAULT_TIERS = "accurate=4x4x512,balanced=3x3x384,fast=1x3x384"
 _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 
 
@@ -68,6 +68,8 @@ def _refusing() -> Iterator[None]:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seeds everything; same seed, same tickets.")
 @click.option("--epochs", type=click.IntRange(1), help="Distillation epochs per tier (fewer: faster, less accurate).")
 @click.option("--dense-epochs", type=click.IntRange(1), help="Fine-tuning epochs of the dense parent.")
+@click.option("--teachers", type=click.IntRange(1, 9), default=DEFAULT_PLAN.teachers, show_default=True,
+              help="Dense models, from different seeds, whose average answer is distilled. 1 is fastest.")  # fmt: skip
 @click.option("--vocabulary", type=click.IntRange(200), default=DEFAULT_PLAN.vocabulary, show_default=True,
               help="Word pieces that each ticket keeps.")  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(8, 512), default=DEFAULT_PLAN.max_tokens, show_default=True,
@@ -197,7 +199,11 @@ def _file_name(family: Family, tier: str) -> str:
 
 def _plan(options: dict[str, Any]) -> Any:  # noqa: ANN401
     plan = replace(
-        DEFAULT_PLAN, seed=options["seed"], vocabulary=options["vocabulary"], max_tokens=options["max_tokens"]
+        DEFAULT_PLAN,
+        seed=options["seed"],
+        vocabulary=options["vocabulary"],
+        max_tokens=options["max_tokens"],
+        teachers=options["teachers"],
     )
     if options["epochs"]:
         plan = replace(

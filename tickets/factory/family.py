@@ -79,7 +79,7 @@ def find_family(
     stages = Stages(runs, data, backbone, plan, view.progress)
     prover = Prover(data, backbone, plan, samples)
     dense = stages.dense()
-    signals = stages.signals(dense)
+    signals = stages.signals([dense, *(stages.dense(replica) for replica in range(1, plan.teachers))])
     zero = stages.tier(dense, signals, ZERO_LAYERS)
     made: list[tuple[TierTarget, Stage]] = []
     for wanted in tiers:

@@ -40,21 +40,32 @@ class Plan:
     activation: str
     copies: int
     """Made-up variants of each in-scope text, for distillation."""
+    teachers: int
+    """Replicas of the dense parent, from seeds in a row, whose average answer is distilled."""
     seed: int
 
 
+_STUDENT = Recipe(
+    epochs=25,
+    learning_rate=5e-4,
+    layer_decay=0.8,
+    warmup=0.05,
+    batch=64,
+    distil_weight=0.9,
+    vector_weight=10.0,
+    out_per_in=2.0,
+    made_per_in=4.0,
+)
+
 DEFAULT_PLAN = Plan(
     dense=Recipe(epochs=8, learning_rate=2.5e-4, layer_decay=0.85, label_smoothing=0.1, batch=32),
-    student=Recipe(
-        epochs=30, learning_rate=1e-3, distil_weight=0.9, vector_weight=10.0, batch=64, out_per_in=2.0, warmup=0.05
-    ),
-    control=Recipe(
-        epochs=40, learning_rate=3e-3, distil_weight=0.9, vector_weight=10.0, batch=64, out_per_in=2.0, warmup=0.05
-    ),
+    student=_STUDENT,
+    control=replace(_STUDENT, learning_rate=2e-3, layer_decay=1.0),
     vocabulary=2600,
     max_tokens=64,
     activation="gelu",
     copies=8,
+    teachers=3,
     seed=0,
 )
 
@@ -71,31 +82,40 @@ class Stages:
             "max_tokens": plan.max_tokens, "seed": plan.seed,
         }  # fmt: skip
 
-    def dense(self) -> Stage:
-        """Fine-tune the whole backbone. Only the word rows in use are trained; the others keep their values."""
-        plan, data = self._plan, self._data
+    def dense(self, replica: int = 0) -> Stage:
+        """Fine-tune the whole backbone: replica 0 is the dense parent, the others teach beside it.
+
+        Only the word rows in use are trained; the others keep their values.
+        """
+        plan, data, seed = self._plan, self._data, self._plan.seed + replica
 
         def build(folder: Path) -> None:
             full = full_vocabulary(self._backbone.tokenizer_json, plan.max_tokens)
             used = prune_vocabulary(self._backbone.tokenizer_json, data.train.texts, len(full.rows), plan.max_tokens)
-            model = from_backbone(self._backbone, used, data.classes, plan.seed)
+            model = from_backbone(self._backbone, used, data.classes, seed)
             corpus = Corpus(data.train, used.encode(data.train.texts))
-            self._train(model, corpus, plan.dense, folder, "dense parent")
+            self._train(model, corpus, plan.dense, folder, f"dense parent, replica {replica}", seed)
             save_model(folder, _with_all_rows(model, used, full, self._backbone), full)
 
-        return self._runs.stage("dense", self._base | {"recipe": described(plan.dense)}, build)
+        return self._runs.stage("dense", self._base | {"seed": seed, "recipe": described(plan.dense)}, build)
 
-    def signals(self, dense: Stage) -> Stage:
-        """What the dense parent says of every training text, and of made-up variants of the in-scope ones."""
+    def signals(self, teachers: list[Stage]) -> Stage:
+        """What the teachers say on average of every training text, and of made-up variants of the in-scope ones.
+
+        The sentence vectors are the first one's alone: those of different replicas have nothing in common.
+        """
 
         def build(folder: Path) -> None:
-            model, vocabulary = load_model(dense.path)
             made = augment(self._data.train.of_kind("in").texts, self._plan.copies, self._plan.seed)
-            said = predict(model, vocabulary.encode([*self._data.train.texts, *made]))
+            said = []
+            for teacher in teachers:
+                model, vocabulary = load_model(teacher.path)
+                said.append(predict(model, vocabulary.encode([*self._data.train.texts, *made])))
+            logits = np.mean([s.logits for s in said], axis=0, dtype=np.float32)
             (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
-            np.savez(folder / "signals.npz", logits=said.logits, vectors=said.vectors)
+            np.savez(folder / "signals.npz", logits=logits, vectors=said[0].vectors)
 
-        return self._runs.stage("signals", {"dense": dense.key, "copies": self._plan.copies}, build)
+        return self._runs.stage("signals", {"teachers": [t.key for t in teachers], "copies": self._plan.copies}, build)
 
     def tier(self, parent: Stage, signals: Stage, target: Target) -> Stage:
         """Score the parent, cut it to ``target``, distil the dense parent into what is left."""
@@ -107,7 +127,7 @@ class Stages:
             examples, said = taught(data.train, signals)
             ids = vocabulary.encode(examples.texts)
             child = cut(model, self._choose(model, ids, said, target), plan.activation)
-            self._train(child, Corpus(examples, ids, said), recipe, folder, str(target))
+            self._train(child, Corpus(examples, ids, said), recipe, folder, str(target), plan.seed)
             save_model(folder, child, vocabulary)
 
         inputs = {
@@ -116,10 +136,10 @@ class Stages:
         }  # fmt: skip
         return self._runs.stage(f"tier-{target}", inputs, build)
 
-    def _train(self, model: Classifier, corpus: Corpus, recipe: Recipe, folder: Path, title: str) -> None:
+    def _train(self, model: Classifier, corpus: Corpus, recipe: Recipe, folder: Path, title: str, seed: int) -> None:
         train(
             model, corpus, recipe,
-            seed=self._plan.seed, checkpoint=folder / "checkpoint.pt", progress=self._progress(title),
+            seed=seed, checkpoint=folder / "checkpoint.pt", progress=self._progress(title),
         )  # fmt: skip
 
     def _small_vocabulary(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
