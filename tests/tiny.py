@@ -12,7 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from tickets.bundle import pack
-from tickets.manifest import Calibration, Evidence, Lineage, Manifest, Structure, Tensor
+from tickets.manifest import (
+    Calibration,
+    Evidence,
+    Lineage,
+    Manifest,
+    Structure,
+    Tensor,
+    text_classification_outputs,
+)
 from tickets.manifest import Tokenizer as TokenizerSpec
 
 LABELS = ["weather", "music", "lights"]
@@ -75,13 +83,7 @@ def tiny_manifest(tier: str = "fast", quality: float = 0.9, domain: str = "home"
         verdict="pruned",
         labels=LABELS,
         inputs=[Tensor(name="text", datatype="BYTES", shape=[-1])],
-        outputs=[
-            Tensor(name="label", datatype="BYTES", shape=[-1]),
-            Tensor(name="probability", datatype="FP32", shape=[-1]),
-            Tensor(name="in_scope", datatype="BOOL", shape=[-1]),
-            Tensor(name="in_scope_score", datatype="FP32", shape=[-1]),
-            Tensor(name="probabilities", datatype="FP32", shape=[-1, len(LABELS)]),
-        ],
+        outputs=text_classification_outputs(len(LABELS)),
         tokenizer=TokenizerSpec(max_tokens=64, pad_id=0, vocabulary=len(SPECIALS) + len(WORDS)),
         structure=Structure(hidden=4, heads=[], ffn_neurons=[], vocabulary=len(WORDS) + 4, parameters=48),
         calibration=Calibration(temperature=1.0, out_of_scope="class", threshold=0.5),

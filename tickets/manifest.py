@@ -107,6 +107,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     licence: Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
+def text_classification_outputs(labels: int) -> list[Tensor]:
+    """Everything a text-classification ticket can answer with; one row per text."""
+    return [
+        Tensor(name="label", datatype="BYTES", shape=[-1]),
+        Tensor(name="probability", datatype="FP32", shape=[-1]),
+        Tensor(name="in_scope", datatype="BOOL", shape=[-1]),
+        Tensor(name="in_scope_score", datatype="FP32", shape=[-1]),
+        Tensor(name="probabilities", datatype="FP32", shape=[-1, labels]),
+    ]
+
+
 def check_manifest(manifest: Manifest, members: frozenset[str]) -> None:
     """Check the rules that join fields to each other and to the members that are present.
 
@@ -140,15 +151,9 @@ def _check_text_classification(manifest: Manifest) -> None:
         raise ValueError("a text-classification ticket needs at least two labels")
     if [(t.name, t.datatype) for t in manifest.inputs] != [("text", "BYTES")]:
         raise ValueError("a text-classification ticket has exactly one input: text (BYTES)")
-    offered = {
-        "label": ("BYTES", [-1]),
-        "probability": ("FP32", [-1]),
-        "in_scope": ("BOOL", [-1]),
-        "in_scope_score": ("FP32", [-1]),
-        "probabilities": ("FP32", [-1, len(manifest.labels)]),
-    }
+    offered = text_classification_outputs(len(manifest.labels))
     for output in manifest.outputs:
-        if offered.get(output.name) != (output.datatype, output.shape):
+        if output not in offered:
             raise ValueError(f"a text-classification ticket has no output {output.name!r} of that type and shape")
     if "label" not in {output.name for output in manifest.outputs}:
         raise ValueError("a text-classification ticket needs the output label (BYTES)")

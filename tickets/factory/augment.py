@@ -12,11 +12,15 @@ import numpy as np
 DROP, REPLACE, SWAP, JOIN = 0.10, 0.12, 0.08, 0.25
 
 
-def augment(texts: Sequence[str], copies: int, seed: int) -> list[str]:
-    """``copies`` variants of every text, in order, determined by ``seed``; texts of one word may stay as they are."""
+def augment(texts: Sequence[str], common: Sequence[str], copies: int, seed: int) -> list[str]:
+    """``copies`` variants of every text, in order, determined by ``seed``.
+
+    Half of the replacements are words of the texts, half are ``common`` words, whose meaning the parent knows.
+    """
     random = np.random.default_rng(seed)
     split = [text.split() for text in texts]
-    words = np.asarray([word for parts in split for word in parts])
+    own = np.asarray([word for parts in split for word in parts])
+    words = np.concatenate([own, random.choice(np.asarray(common), len(own))]) if common else own
     out = []
     for parts in split:
         for _ in range(copies):

@@ -72,6 +72,8 @@ def _refusing() -> Iterator[None]:
               help="Dense models, from different seeds, whose average answer is distilled. 1 is fastest.")  # fmt: skip
 @click.option("--vocabulary", type=click.IntRange(200), default=DEFAULT_PLAN.vocabulary, show_default=True,
               help="Word pieces that each ticket keeps.")  # fmt: skip
+@click.option("--rank", type=click.IntRange(0), default=DEFAULT_PLAN.rank, show_default=True,
+              help="Width of the word table; narrower tables make room for more words. 0: full width.")  # fmt: skip
 @click.option("--max-tokens", type=click.IntRange(8, 512), default=DEFAULT_PLAN.max_tokens, show_default=True,
               help="Longer texts are cut to this many tokens.")  # fmt: skip
 @click.option("--sample", "samples", multiple=True,
@@ -202,6 +204,7 @@ def _plan(options: dict[str, Any]) -> Any:  # noqa: ANN401
         DEFAULT_PLAN,
         seed=options["seed"],
         vocabulary=options["vocabulary"],
+        rank=options["rank"],
         max_tokens=options["max_tokens"],
         teachers=options["teachers"],
     )

@@ -30,6 +30,8 @@ class Shape:
     sources: tuple[int, ...]
     positions: int
     activation: str = "gelu"
+    rank: int = 0
+    """Width of the word table; a projection widens it to ``hidden``. 0: the table has the full width."""
 
     @property
     def layers(self) -> int:
@@ -49,17 +51,18 @@ class Gates:
 
 
 class Embeddings(nn.Module):
-    """Word and position embeddings, normalized."""
+    """Word and position embeddings, normalized; the word table may be a product of two (Lan et al. 2020, ALBERT)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.word = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.word = nn.Embedding(shape.vocabulary, shape.rank or shape.hidden)
+        self.widen = nn.Linear(shape.rank, shape.hidden, bias=False) if shape.rank else nn.Identity()
         self.position = nn.Parameter(torch.zeros(shape.positions, shape.hidden))
         self.norm = nn.LayerNorm(shape.hidden, eps=EPSILON)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids [batch, tokens] -> [batch, tokens, hidden]."""
-        normed: Tensor = self.norm(self.word(ids) + self.position[: ids.shape[1]])
+        normed: Tensor = self.norm(self.widen(self.word(ids)) + self.position[: ids.shape[1]])
         return normed
 
 
@@ -134,5 +137,6 @@ def parameters(shape: Shape, classes: int) -> int:
         4 * h * shape.head_size * shape.hidden + 3 * h * shape.head_size + 2 * n * shape.hidden + n + 6 * shape.hidden
         for h, n in zip(shape.heads, shape.neurons, strict=True)
     )
-    embeddings = (shape.vocabulary + shape.positions + 2) * shape.hidden
+    words = shape.rank * (shape.vocabulary + shape.hidden) if shape.rank else shape.vocabulary * shape.hidden
+    embeddings = words + (shape.positions + 2) * shape.hidden
     return embeddings + per_layer + (shape.hidden + 1) * classes

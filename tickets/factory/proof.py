@@ -25,8 +25,17 @@ from tickets.factory.quantize import calibrate
 from tickets.factory.runs import FACTORY, Stage
 from tickets.factory.speed import Speed
 from tickets.factory.stages import Plan
-from tickets.factory.tokens import Vocabulary, pad
-from tickets.manifest import Calibration, Evidence, Lineage, Manifest, Structure, Tensor, Tokenizer
+from tickets.factory.tokens import Vocabulary, pad, whole_words
+from tickets.manifest import (
+    Calibration,
+    Evidence,
+    Lineage,
+    Manifest,
+    Structure,
+    Tensor,
+    Tokenizer,
+    text_classification_outputs,
+)
 from tickets.reference import Reference
 
 CALIBRATION_TEXTS = 1024
@@ -166,13 +175,7 @@ class Prover:
             domain=self._data.domain,
             labels=list(self._data.labels),
             inputs=[Tensor(name="text", datatype="BYTES", shape=[-1])],
-            outputs=[
-                Tensor(name="label", datatype="BYTES", shape=[-1]),
-                Tensor(name="probability", datatype="FP32", shape=[-1]),
-                Tensor(name="in_scope", datatype="BOOL", shape=[-1]),
-                Tensor(name="in_scope_score", datatype="FP32", shape=[-1]),
-                Tensor(name="probabilities", datatype="FP32", shape=[-1, len(self._data.labels)]),
-            ],
+            outputs=text_classification_outputs(len(self._data.labels)),
             tokenizer=Tokenizer(max_tokens=vocabulary.max_tokens, pad_id=0, vocabulary=len(vocabulary.rows)),
             structure=structure,
             calibration=Calibration(
@@ -185,8 +188,7 @@ class Prover:
 
 def sample_texts(vocabulary: Vocabulary, seed: int, count: int = 12) -> list[str]:
     """Made-up word sequences of the ticket's own vocabulary: no sentence of any data set travels."""
-    pieces = json.loads(vocabulary.tokenizer_json)["model"]["vocab"]
-    words = sorted(piece for piece in pieces if piece.isalpha() and len(piece) > 2)
+    words = sorted(whole_words(vocabulary))
     random = np.random.default_rng(seed)
     return [" ".join(random.choice(words, int(n))) for n in random.integers(3, 14, count)]
 

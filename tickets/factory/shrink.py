@@ -69,8 +69,7 @@ def cut(parent: Classifier, kept: Kept, activation: str) -> Classifier:
     )
     child = Classifier(shape, parent.classes)
     state, old = child.state_dict(), parent.state_dict()
-    for name in ("embeddings.word.weight", "embeddings.position", "embeddings.norm.weight", "embeddings.norm.bias"):
-        state[name] = old[name]
+    state.update({name: value for name, value in old.items() if name.startswith("embeddings.")})
     state["head.weight"], state["head.bias"] = old["head.weight"], old["head.bias"]
     for new, (i, heads, neurons) in enumerate(zip(kept.layers, kept.heads, kept.neurons, strict=True)):
         state.update(_layer(old, parent.shape, i, heads, neurons, prefix=f"layers.{new}."))
@@ -104,11 +103,40 @@ def _layer(
     return {prefix + name: value for name, value in new.items()}
 
 
-def with_vocabulary(parent: Classifier, rows: NDArray[np.int64], positions: int) -> Classifier:
-    """The same encoder over a smaller vocabulary: new id i has the parent's embedding row ``rows[i]``."""
-    child = Classifier(replace(parent.shape, vocabulary=len(rows), positions=positions), parent.classes)
+def factors(words: torch.Tensor, counts: NDArray[np.int64], rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tables [vocabulary, rank] and [hidden, rank] whose product is near ``words``, by an SVD of rows weighted
+    with the fourth root of their counts; every column of the first has the same largest entry, so that one
+    scale quantizes them all.
+    """
+    weights = torch.from_numpy(np.power(1.0 + counts, 0.25))
+    _, _, right = torch.linalg.svd(weights[:, None] * words.double(), full_matrices=False)
+    basis = right[:rank]
+    left = words.double() @ basis.T
+    largest = left.abs().amax(dim=0).clamp_min(1e-8)
+    return (left / largest).float(), (basis * largest[:, None]).T.float().contiguous()
+
+
+def with_vocabulary(
+    parent: Classifier,
+    rows: NDArray[np.int64],
+    positions: int,
+    *,
+    rank: int = 0,
+    counts: NDArray[np.int64] | None = None,
+) -> Classifier:
+    """The same encoder over a smaller vocabulary: new id i has the parent's embedding row ``rows[i]``.
+
+    With a ``rank`` the word table becomes a product of [vocabulary, rank] and [rank, hidden], closest to
+    the rows where ``counts`` are high.
+    """
+    child = Classifier(replace(parent.shape, vocabulary=len(rows), positions=positions, rank=rank), parent.classes)
     state = dict(parent.state_dict())
-    state["embeddings.word.weight"] = state["embeddings.word.weight"][torch.from_numpy(rows)]
+    words = state["embeddings.word.weight"][torch.from_numpy(rows)]
+    if rank:
+        assert counts is not None
+        state["embeddings.word.weight"], state["embeddings.widen.weight"] = factors(words, counts, rank)
+    else:
+        state["embeddings.word.weight"] = words
     state["embeddings.position"] = state["embeddings.position"][:positions]
     child.load_state_dict(state)
     return child

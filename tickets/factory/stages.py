@@ -22,7 +22,7 @@ from tickets.factory.fisher import score
 from tickets.factory.models import from_backbone, load_model, save_model
 from tickets.factory.runs import Runs, Stage, described
 from tickets.factory.shrink import Kept, Target, choose, cut, with_vocabulary
-from tickets.factory.tokens import Vocabulary, full_vocabulary, prune_vocabulary
+from tickets.factory.tokens import Vocabulary, full_vocabulary, piece_counts, prune_vocabulary, whole_words
 from tickets.factory.train import Corpus, Progress, Recipe, Signals, predict, train
 
 SCORED_TEXTS = 2048
@@ -36,6 +36,8 @@ class Plan:
     student: Recipe
     control: Recipe
     vocabulary: int
+    rank: int
+    """Width of the tickets' word tables; 0: as wide as the encoder."""
     max_tokens: int
     activation: str
     copies: int
@@ -61,7 +63,8 @@ DEFAULT_PLAN = Plan(
     dense=Recipe(epochs=8, learning_rate=2.5e-4, layer_decay=0.85, label_smoothing=0.1, batch=32),
     student=_STUDENT,
     control=replace(_STUDENT, learning_rate=2e-3, layer_decay=1.0),
-    vocabulary=2600,
+    vocabulary=6000,
+    rank=160,
     max_tokens=64,
     activation="gelu",
     copies=8,
@@ -76,6 +79,8 @@ class Stages:
     def __init__(
         self, runs: Runs, data: DomainData, backbone: Backbone, plan: Plan, progress: Callable[[str], Progress]
     ) -> None:
+        if plan.rank >= backbone.hidden:
+            plan = replace(plan, rank=0)
         self._runs, self._data, self._backbone, self._plan, self._progress = runs, data, backbone, plan, progress
         self._base = {
             "domain": data.domain, "labels": list(data.labels), "data": data.digests(), "backbone": backbone.sha256,
@@ -91,7 +96,9 @@ class Stages:
 
         def build(folder: Path) -> None:
             full = full_vocabulary(self._backbone.tokenizer_json, plan.max_tokens)
-            used = prune_vocabulary(self._backbone.tokenizer_json, data.train.texts, len(full.rows), plan.max_tokens)
+            used = prune_vocabulary(
+                self._backbone.tokenizer_json, data.train.texts, len(full.rows), plan.max_tokens, fill=False
+            )
             model = from_backbone(self._backbone, used, data.classes, seed)
             corpus = Corpus(data.train, used.encode(data.train.texts))
             self._train(model, corpus, plan.dense, folder, f"dense parent, replica {replica}", seed)
@@ -106,7 +113,8 @@ class Stages:
         """
 
         def build(folder: Path) -> None:
-            made = augment(self._data.train.of_kind("in").texts, self._plan.copies, self._plan.seed)
+            common = whole_words(self._vocabulary())
+            made = augment(self._data.train.of_kind("in").texts, common, self._plan.copies, self._plan.seed)
             said = []
             for teacher in teachers:
                 model, vocabulary = load_model(teacher.path)
@@ -115,7 +123,12 @@ class Stages:
             (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
             np.savez(folder / "signals.npz", logits=logits, vectors=said[0].vectors)
 
-        return self._runs.stage("signals", {"teachers": [t.key for t in teachers], "copies": self._plan.copies}, build)
+        inputs = {
+            "teachers": [t.key for t in teachers],
+            "copies": self._plan.copies,
+            "vocabulary": self._plan.vocabulary,
+        }
+        return self._runs.stage("signals", inputs, build)
 
     def tier(self, parent: Stage, signals: Stage, target: Target) -> Stage:
         """Score the parent, cut it to ``target``, distil the dense parent into what is left."""
@@ -132,7 +145,7 @@ class Stages:
 
         inputs = {
             "parent": parent.key, "signals": signals.key, "target": asdict(target), "recipe": described(recipe),
-            "vocabulary": plan.vocabulary, "activation": plan.activation, "seed": plan.seed,
+            "vocabulary": plan.vocabulary, "rank": plan.rank, "activation": plan.activation, "seed": plan.seed,
         }  # fmt: skip
         return self._runs.stage(f"tier-{target}", inputs, build)
 
@@ -143,15 +156,23 @@ class Stages:
         )  # fmt: skip
 
     def _small_vocabulary(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
-        """The parent over the domain's vocabulary: what is most used in scope first, then out of scope."""
+        """The parent over the domain's vocabulary, with a narrow word table where the plan has a rank."""
         model, vocabulary = load_model(parent.path)
-        if len(vocabulary.rows) <= self._plan.vocabulary:
+        if model.shape.rank or len(vocabulary.rows) <= self._plan.vocabulary:
             return model, vocabulary
-        texts = self._data.train.of_kind("in").texts * 8 + self._data.train.texts
-        small = prune_vocabulary(self._backbone.tokenizer_json, texts, self._plan.vocabulary, self._plan.max_tokens)
+        small = self._vocabulary()
         place = {int(row): i for i, row in enumerate(vocabulary.rows)}
         rows = np.asarray([place[int(row)] for row in small.rows], np.int64)
-        return with_vocabulary(model, rows, self._plan.max_tokens), small
+        counts = piece_counts(small, self._weighted_texts())
+        return with_vocabulary(model, rows, self._plan.max_tokens, rank=self._plan.rank, counts=counts), small
+
+    def _vocabulary(self) -> Vocabulary:
+        plan = self._plan
+        return prune_vocabulary(self._backbone.tokenizer_json, self._weighted_texts(), plan.vocabulary, plan.max_tokens)
+
+    def _weighted_texts(self) -> tuple[str, ...]:
+        """In-scope texts count eight times: their words matter most."""
+        return self._data.train.of_kind("in").texts * 8 + self._data.train.texts
 
     def _choose(self, model: Classifier, ids: list[NDArray[np.int64]], said: Signals, target: Target) -> Kept:
         if target.layers == 0:

@@ -37,9 +37,13 @@ def full_vocabulary(tokenizer_json: str, max_tokens: int) -> Vocabulary:
     return _cut(tokenizer_json, set(json.loads(tokenizer_json)["model"]["vocab"]), max_tokens)
 
 
-def prune_vocabulary(tokenizer_json: str, texts: Sequence[str], size: int, max_tokens: int) -> Vocabulary:
-    """Keep the specials, all single characters and the pieces most used in ``texts``, ``size`` in all.
+def prune_vocabulary(
+    tokenizer_json: str, texts: Sequence[str], size: int, max_tokens: int, *, fill: bool = True
+) -> Vocabulary:
+    """Keep the specials, all single characters and the pieces most used in ``texts``, at most ``size`` in all.
 
+    Where the texts leave room and ``fill`` is set, whole words of the backbone's vocabulary follow, in its
+    order (WordPiece vocabularies list the commonest first), so that words nobody trained on still have their meaning.
     Raises ValueError when ``size`` cannot hold the specials and the characters.
     """
     vocabulary = json.loads(tokenizer_json)["model"]["vocab"]
@@ -53,7 +57,9 @@ def prune_vocabulary(tokenizer_json: str, texts: Sequence[str], size: int, max_t
     for encoding in tokenizer.encode_batch(list(texts)):
         counts.update(encoding.tokens)
     kept = set(always)
-    for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+    used = sorted(counts, key=lambda piece: (-counts[piece], piece))
+    common = sorted((p for p in vocabulary if p.isalpha() and len(p) > 2), key=lambda p: int(vocabulary[p]))
+    for piece in [*used, *(common if fill else [])]:
         if len(kept) >= size:
             break
         kept.add(piece)
@@ -84,6 +90,18 @@ def _cut(tokenizer_json: str, kept: set[str], max_tokens: int) -> Vocabulary:
     document["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", sep], "cls": ["[CLS]", cls]}
     rows = np.asarray([old[piece] for piece in order], np.int64)
     return Vocabulary(json.dumps(document, ensure_ascii=False, separators=(",", ":")), rows, max_tokens)
+
+
+def piece_counts(vocabulary: Vocabulary, texts: Sequence[str]) -> NDArray[np.int64]:
+    """How often each piece of the vocabulary stands in ``texts``, [vocabulary]."""
+    ids = np.concatenate([np.zeros(0, np.int64), *vocabulary.encode(texts)])
+    return np.bincount(ids, minlength=len(vocabulary.rows))
+
+
+def whole_words(vocabulary: Vocabulary) -> list[str]:
+    """The pieces that are words by themselves, in the order of their ids."""
+    pieces = json.loads(vocabulary.tokenizer_json)["model"]["vocab"]
+    return [piece for piece in sorted(pieces, key=lambda p: int(pieces[p])) if piece.isalpha() and len(piece) > 2]
 
 
 def pad(ids: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from tickets.factory.backbone import Backbone, BackboneError, load_backbone
 from tickets.factory.encoder import Classifier, Gates, parameters
 from tickets.factory.fisher import score
 from tickets.factory.models import from_backbone, load_model, save_model
-from tickets.factory.shrink import Kept, Target, choose, cut, with_vocabulary
+from tickets.factory.shrink import Kept, Target, choose, cut, factors, with_vocabulary
 from tickets.factory.tokens import full_vocabulary, pad, prune_vocabulary
 
 pytestmark = pytest.mark.torch
@@ -140,3 +140,24 @@ def test_weights_under_the_default_name_must_have_its_digest(
     monkeypatch.setattr(module, "_locate", lambda _: (module.DEFAULT_BACKBONE, backbone_dir))
     with pytest.raises(BackboneError, match="sha256"):
         load_backbone()
+
+
+def test_factors_of_full_rank_give_the_words_back_and_lower_ranks_favour_frequent_ones() -> None:
+    """An exact product at full rank; below it, rows with high counts keep more of themselves."""
+    words = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 12)).astype(np.float32))
+    counts = np.where(np.arange(50) < 10, 5000, 0)
+    left, right = factors(words, counts, 12)
+    torch.testing.assert_close(left @ right.T, words, atol=1e-4, rtol=0)
+    torch.testing.assert_close(left.abs().amax(dim=0), torch.ones(12))
+
+    left, right = factors(words, counts, 6)
+    lost = (left @ right.T - words).square().sum(1)
+    assert lost[:10].mean() < lost[10:].mean()
+
+
+def test_a_vocabulary_is_filled_with_common_words_only_when_asked(backbone: Backbone) -> None:
+    """Words that no text uses come in the backbone's order, after those that are used."""
+    bare = prune_vocabulary(backbone.tokenizer_json, TEXTS, 230, 32, fill=False)
+    filled = prune_vocabulary(backbone.tokenizer_json, TEXTS, 230, 32)
+    assert len(bare.rows) < len(filled.rows) == 230
+    assert set(bare.rows) < set(filled.rows)

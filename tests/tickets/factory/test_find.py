@@ -23,7 +23,8 @@ TIERS = "big=2x2x64,small=1x1x32"
 def arguments(data: Path, backbone: Path, out: Path, runs: Path, *more: str) -> list[str]:
     return [
         "--data", str(data), "--domain", "house", "--tiers", TIERS, "--backbone", str(backbone), "--out", str(out),
-        "--runs", str(runs), "--epochs", "3", "--dense-epochs", "3", "--vocabulary", "260", "--teachers", "2", "--threads", "1", *more,
+        "--runs", str(runs), "--epochs", "3", "--dense-epochs", "3", "--vocabulary", "215", "--rank", "24",
+        "--teachers", "2", "--threads", "1", *more,
     ]  # fmt: skip
 
 

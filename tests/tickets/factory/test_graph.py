@@ -110,3 +110,22 @@ def test_the_range_has_the_least_error_of_its_candidates() -> None:
         return float(np.square(fake_quantize(values, range_) - values).mean())
 
     assert error(chosen) < error(whole)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_a_narrow_word_table_is_the_same_in_torch_fp32_and_nearly_so_in_int8(
+    backbone: Backbone, activation: str
+) -> None:
+    """The int8 graph feeds the narrow table's rows to its product as they are stored."""
+    from tickets.factory.shrink import with_vocabulary
+
+    model, ids = small(backbone, activation)
+    rows = np.arange(model.shape.vocabulary)
+    narrow = with_vocabulary(model, rows, 32, rank=40, counts=np.ones(len(rows), np.int64)).eval()
+    weights = {k: v.numpy() for k, v in narrow.state_dict().items()}
+    batch = pad(ids)
+    with torch.inference_mode():
+        wanted = narrow(torch.from_numpy(batch))[0].numpy()
+    np.testing.assert_allclose(run(build_fp32(narrow.shape, weights), batch), wanted, atol=1e-4)
+    got = run(build_int8(narrow.shape, weights, calibrate(narrow, ids, seed=0)), batch)
+    assert np.abs(got - wanted).mean() < 0.05 * np.ptp(wanted)
