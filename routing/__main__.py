@@ -146,7 +146,7 @@ def _run(redis_url: str, action: Callable[[Store], Awaitable[_T]]) -> _T:
     except VersionConflict as error:
         raise RouteError(f"{error}. Look at it with `tombola route show`, then publish over it.") from error
     except StoreUnavailable as error:
-        raise RouteError(f"{error}. Is --redis-url right, and does Redis run?") from error
+        raise RouteError(f"{str(error).rstrip('.')}. Is --redis-url right, and does Redis run?") from error
     except (StoreCorrupt, DocumentError, ValueError) as error:
         raise RouteError(str(error)) from error
 

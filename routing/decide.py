@@ -34,6 +34,7 @@ def choose(ask: Ask, table: Table, fleet: Fleet) -> Route | Refusal:
     candidates = find_candidates(ask, table, domain, tier_name)
     if isinstance(candidates, Refusal):
         return candidates
+    candidates = [ticket for ticket in candidates if ticket.id not in ask.not_tickets]
     good = [ticket for ticket in candidates if ticket.quality >= tier.quality_floor]
     if not good:
         return _below_floor(candidates, tier_name, tier)
@@ -187,6 +188,8 @@ def _preference(ticket: FamilyTicket, worker: WorkerView) -> tuple[bytes, str]:
 def _why_best(ask: Ask, tier: str, chosen: FamilyTicket, deadline_ms: float) -> str:
     if ask.version is not None:
         return f"pinned to version {ask.version}"
+    if ask.not_tickets:
+        return f"stepped down to {chosen.tier}: a better ticket could not be loaded"
     if chosen.tier == tier:
         return f"best ticket of tier {tier} within {show_ms(deadline_ms)}"
     return f"best ticket for tier {tier} within {show_ms(deadline_ms)}: the one found for {chosen.tier}"

@@ -57,6 +57,8 @@ def explain(ask: Ask, table: Table, fleet: Fleet) -> Explanation:
 
 
 def _why_not(ticket: FamilyTicket, ask: Ask, tier: Tier, fleet: Fleet) -> str:
+    if ticket.id in ask.not_tickets:
+        return "could not be loaded"
     if ticket.quality < tier.quality_floor:
         return f"quality {ticket.quality:g} is below the floor {tier.quality_floor:g}"
     workers = reachable(ask, fleet)

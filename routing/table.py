@@ -97,6 +97,8 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """The caller's own deadline, remaining; absent: the tier's."""
     not_workers: frozenset[str] = frozenset()
     """Workers that have already failed this request."""
+    not_tickets: frozenset[str] = frozenset()
+    """Tickets that could not be loaded for this request."""
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ owner only.
 import asyncio
 import errno
 import ipaddress
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -46,6 +47,15 @@ class TcpAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Address = UnixAddress | TcpAddress
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def of_process(run_dir: Path, name: str) -> Address:
+    """Where the process called ``name`` listens in the directory of sockets. Raises AddressError."""
+    if not _NAME.fullmatch(name):
+        raise AddressError(f"a process cannot be called {name[:80]!r}: use 1 to 64 letters, digits, '_', '.', '-'")
+    return parse(f"unix:{run_dir.absolute() / name}.sock")
 
 
 def parse(text: str) -> Address:
@@ -100,6 +110,20 @@ async def serve(address: Address, factory: Callable[[], asyncio.Protocol]) -> tu
     return server, TcpAddress(host=address.host, port=server.sockets[0].getsockname()[1])
 
 
+async def serve_again(
+    server: asyncio.Server, address: Address, factory: Callable[[], asyncio.Protocol]
+) -> asyncio.Server:
+    """``server``, or one in its place where its socket file has been removed: nobody could connect any more.
+
+    Connections that are open stay open. Raises OSError.
+    """
+    if not isinstance(address, UnixAddress) or not _is_gone(address):
+        return server
+    again, _ = await serve(address, factory)
+    server.close()
+    return again
+
+
 def remove(address: Address) -> None:
     """Remove the socket file of an address nobody listens on any more (nothing to do for TCP)."""
     if isinstance(address, UnixAddress):
@@ -120,6 +144,15 @@ def _bind_unix(path: str) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _is_gone(address: UnixAddress) -> bool:
+    """Whether the socket file is not there; its directory is, in any case."""
+    file = Path(address.path)
+    if file.exists():
+        return False
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return True
 
 
 def _answers(path: str) -> bool:

@@ -15,7 +15,7 @@ import structlog
 from routing.decide import choose
 from routing.table import Ask, Refusal, Route, Table
 from server import wire
-from server.errors import BY_CODE, ApiError, DeadlineExceeded, NotReady, Overloaded, WorkerLost
+from server.errors import BY_CODE, ApiError, DeadlineExceeded, NotReady, Overloaded, TicketUnavailable, WorkerLost
 from server.fleet import WorkerFleet
 from server.telemetry import GatewayMetrics
 from server.tensor import Tensor
@@ -95,7 +95,7 @@ class Dispatcher:
     async def _answer(self, call: Call) -> Reply:
         if call.deadline_ms is not None and call.deadline_ms <= 0:
             raise DeadlineExceeded("the deadline had passed when the request arrived; nothing was run")
-        route = self._choose(call, call.deadline_ms, frozenset())
+        route = self._choose(call, call.deadline_ms)
         if isinstance(route, Refusal):
             raise BY_CODE[route.code](route.message, retry_after_s=route.retry_after_s)
         remaining_ms = route.deadline_ms - _since_ms(call.arrived)
@@ -125,11 +125,18 @@ class Dispatcher:
         )  # fmt: skip
 
     async def _send_elsewhere(self, call: Call, failed: Route, error: ApiError) -> tuple[Route, wire.Answer]:
-        """The one retry: inference is idempotent. Raises ``error`` where no other worker can make the deadline."""
+        """The one retry: inference is idempotent. Raises ``error`` where nothing else can make the deadline.
+
+        It goes to another worker; for a ticket that cannot be loaded and that no other worker has, down the family.
+        """
         remaining_ms = failed.deadline_ms - _since_ms(call.arrived)
         if remaining_ms <= 0:
             raise error
-        route = self._choose(call, remaining_ms, frozenset((failed.worker,)))
+        others = [worker for worker in self._fleet.snapshot().workers if worker.name != failed.worker]
+        if isinstance(error, TicketUnavailable) and not any(failed.ticket in worker.holds for worker in others):
+            route = self._choose(call, remaining_ms, not_tickets=frozenset((failed.ticket,)))
+        else:
+            route = self._choose(call, remaining_ms, not_workers=frozenset((failed.worker,)))
         if isinstance(route, Refusal):
             raise error
         self._metrics.retries.inc()
@@ -137,12 +144,15 @@ class Dispatcher:
         route = msgspec.structs.replace(route, deadline_ms=failed.deadline_ms)
         return route, await self._send(call, route, remaining_ms)
 
-    def _choose(self, call: Call, deadline_ms: float | None, not_workers: frozenset[str]) -> Route | Refusal:
+    def _choose(
+        self, call: Call, deadline_ms: float | None, *, not_workers: frozenset[str] = frozenset(),
+        not_tickets: frozenset[str] = frozenset(),
+    ) -> Route | Refusal:  # fmt: skip
         if self.table is None:
             raise NotReady("no routing table has been published yet", retry_after_s=1.0)
         ask = Ask(
             tenant=call.tenant, domain=call.domain, tier=call.tier, version=call.version, deadline_ms=deadline_ms,
-            not_workers=not_workers,
+            not_workers=not_workers, not_tickets=not_tickets,
         )  # fmt: skip
         return choose(ask, self.table, self._fleet.snapshot())
 

@@ -39,14 +39,17 @@ class WorkerFleet:
         self._links: dict[str, Link] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Event] = {}
+        self._has_looked, self._has_link = asyncio.Event(), asyncio.Event()
         self.redis_seen_at = asyncio.get_running_loop().time()
         """The loop's time when Redis last answered."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after a worker was linked or lost."""
 
     def snapshot(self) -> Fleet:
-        """The workers that can be sent something now."""
-        return Fleet(workers=tuple(view for link in self._links.values() if (view := link.view()) is not None))
+        """The workers that can be sent something now; those that may hang only where there is no other."""
+        views = [(link.is_quiet, view) for link in self._links.values() if (view := link.view()) is not None]
+        well = tuple(view for is_quiet, view in views if not is_quiet)
+        return Fleet(workers=well or tuple(view for _, view in views))
 
     def link(self, name: str) -> Link | None:
         """The live connection to a worker."""
@@ -61,6 +64,14 @@ class WorkerFleet:
     def known(self) -> set[str]:
         """The names of the workers that are looked for, connected or not."""
         return set(self._leases)
+
+    async def settle(self, within_s: float) -> None:
+        """Wait until one of the workers there are is linked; at once where there are none, ``within_s`` at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._has_looked.wait()
+                if self._leases:
+                    await self._has_link.wait()
 
     async def run(self) -> None:
         """Follow the leases and keep the links, until cancelled."""
@@ -101,6 +112,7 @@ class WorkerFleet:
                     log.warning("redis_away", error=str(error), workers=len(self._links))
                     await self._recall()
                 is_away = True
+            self._has_looked.set()
             await asyncio.sleep(POLL_S)
 
     async def _remember(self, leases: list[Lease]) -> None:
@@ -140,6 +152,7 @@ class WorkerFleet:
                 continue
             backoff_s = FIRST_BACKOFF_S
             self._links[name] = link
+            self._has_link.set()
             log.info("worker_linked", worker=name, address=lease.address)
             self.on_change()
             try:

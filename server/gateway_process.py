@@ -35,6 +35,8 @@ from tickets.registry import Registry
 
 LEASE_TTL_S = 3.0
 LEASE_EVERY_S = 1.0
+FIRST_WORKER_S = 1.0
+"""How long a start waits for a link to a known worker: until then every request would be refused."""
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ class Settings:
     table_cache: Path | None
     drain_s: float
     namespace: str = "tombola"
+    max_connections: int = 10_000
 
 
 async def run(settings: Settings, stop: asyncio.Event, listening: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +81,7 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
     metrics.table_stale_seconds.set_function(lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1))
     app = create_app(gateway, max_body_bytes=settings.max_body_bytes)
     ops_app = create_ops_app(gateway, Gatherer(store, settings.name, registry))
-    data = HttpServer(app, settings.data, drain_s=settings.drain_s)
+    data = HttpServer(app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections)
     ops = HttpServer(ops_app, settings.ops, drain_s=1.0)
     fleet.on_change = lambda: _log_readiness(gateway)
     async with _metrics_listener(settings, registry) as where:
@@ -89,6 +92,7 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
         ]
         try:
             await tables.start()
+            await fleet.settle(FIRST_WORKER_S)
             background.append(asyncio.create_task(tables.run(), name="tables"))
             await _serve(data, ops, gateway, background, stop, listening)
         finally:
@@ -131,8 +135,8 @@ async def _serve(
 @contextlib.asynccontextmanager
 async def _metrics_listener(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[address.Address]:
     """The wire address at which this process gives its metrics."""
+    wanted = address.of_process(settings.run_dir, settings.name)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    wanted = address.parse(f"unix:{settings.run_dir.absolute() / settings.name}.sock")
     server, where = await address.serve(wanted, lambda: MetricsListener(settings.name, registry))
     try:
         yield where

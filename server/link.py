@@ -20,6 +20,8 @@ from server.tensor import Tensor
 
 SILENCE_S = 2.0
 """A connected worker that says nothing for so long (it sends heartbeats) is treated as lost."""
+QUIET_S = 0.75
+"""One that has missed some heartbeats may hang: others are asked first."""
 LEARNING_RATE = 0.2
 
 log = structlog.get_logger()
@@ -99,6 +101,11 @@ class Link(asyncio.Protocol):
             return None
         wait_ms = max(0.0, self._busy_until - self._loop.time()) * 1000
         return WorkerView(name=self.name, holds=self._holds, wait_ms=wait_ms)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the worker has been silent for longer than one that is well."""
+        return self._loop.time() - self._heard_at > QUIET_S
 
     @property
     def owed(self) -> int:

@@ -5,8 +5,10 @@ turns cores into workers. Pure parsers and thin readers of /proc and /sys; where
 absent (another system, a hardened container) the next best answer is given. It starts nothing.
 """
 
+import contextlib
 import math
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,20 @@ def useful_flags(cpuinfo: str) -> list[str]:
 def cpu_flags() -> list[str]:
     """The useful instruction sets of this machine; empty where the system does not say."""
     return useful_flags(_text(Path("/proc/cpuinfo")) or "")
+
+
+def raise_file_limit(at_most: int = 1 << 16) -> int:
+    """Let this process open as many files and sockets as the system grants it; returns how many.
+
+    The usual first limit of 1024 is the number of connections that an idle pool of clients takes.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = at_most if hard == resource.RLIM_INFINITY else min(hard, at_most)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return at_most if soft == resource.RLIM_INFINITY else soft
 
 
 def _cgroup_quotas() -> Iterator[float]:

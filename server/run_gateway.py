@@ -18,6 +18,7 @@ from server.address import AddressError
 from server.gateway_process import Settings, run
 from server.listen import ListenError, listen
 from server.logs import configure_logging
+from server.machine import raise_file_limit
 
 
 def _inherited(fd: int, option: str) -> socket.socket:
@@ -42,10 +43,22 @@ def _inherited(fd: int, option: str) -> socket.socket:
     help="Directory of Unix sockets, shared with the workers of this machine.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="TOMBOLA_HOST", help="Address of the API.")
-@click.option("--port", default=8080, show_default=True, envvar="TOMBOLA_PORT", help="Port of the API; 0: any.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    envvar="TOMBOLA_PORT",
+    help="Port of the API; 0: any.",
+)
 @click.option("--ops-host", envvar="TOMBOLA_OPS_HOST", help="Address of metrics and health.  [default: as --host]")
 @click.option(
-    "--ops-port", default=8081, show_default=True, envvar="TOMBOLA_OPS_PORT", help="Port of metrics and health."
+    "--ops-port",
+    default=8081,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    envvar="TOMBOLA_OPS_PORT",
+    help="Port of metrics and health.",
 )
 @click.option("--fd", type=int, help="An inherited listening socket for the API, instead of host and port.")
 @click.option("--ops-fd", type=int, help="The same for metrics and health.")
@@ -94,6 +107,7 @@ def command(
     settings = Settings(
         name=name, redis_url=redis_url, registry=registry, run_dir=run_dir, data=data, ops=ops,
         max_in_flight=max_in_flight, max_body_bytes=max_body_bytes, table_cache=table_cache, drain_s=drain_s,
+        max_connections=raise_file_limit() * 3 // 4,  # the rest is for workers, Redis, tickets and the ops port
     )  # fmt: skip
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

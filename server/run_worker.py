@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from routing.lease import Lease
 from routing.store import Store, StoreUnavailable
-from server.address import AddressError, parse
+from server.address import AddressError, of_process, parse
 from server.runtime import choose_providers
 from server.sessions import Sessions
 from server.telemetry import WorkerMetrics, configure_logging
@@ -197,9 +197,10 @@ def command(name: str | None, run_dir: Path, listen: str | None, **options: obje
     configure_logging()
     name = name or f"worker-{os.getpid()}"
     try:
+        own = of_process(run_dir, name)
         if listen is None:
             run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            listen = f"unix:{run_dir.resolve() / name}.sock"
+            listen = str(own)
         _run(msgspec.convert({**options, "name": name, "listen": listen}, WorkerConfig))
     except (AddressError, ValueError, OSError) as error:
         raise click.ClickException(f"worker {name} cannot run: {error}") from error

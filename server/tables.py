@@ -33,6 +33,7 @@ class TableFollower:
         self._use = use
         self._cache = cache
         self._table: Table | None = None
+        self._reading = asyncio.Lock()  # what is missing must be said of the table that was read last
 
     async def start(self) -> None:
         """Use Redis's table; where Redis does not answer, the last good one that was kept."""
@@ -63,17 +64,19 @@ class TableFollower:
                 await asyncio.to_thread(self._cache.write, dump_json(table))
 
     async def _take(self, table: Table) -> None:
-        await self._catalogue.read(table)
-        self._use(table)
-        self._table = table
+        async with self._reading:
+            await self._catalogue.read(table)
+            self._use(table)
+            self._table = table
         log.info("table_in_use", version=table.version, tenants=len(table.tenants), families=len(table.families))
 
     async def _look_for_missing(self) -> None:
         """A ticket may reach this machine after the table that names it."""
         while True:
             await asyncio.sleep(MISSING_RETRY_S)
-            if self._table is not None and self._catalogue.missing:
-                await self._catalogue.read(self._table)
+            async with self._reading:
+                if self._table is not None and self._catalogue.missing:
+                    await self._catalogue.read(self._table)
 
     def _read_cache(self) -> Table | None:
         kept = self._cache.read()

@@ -18,7 +18,6 @@ from server.errors import BadRequest
 from server.task import MAX_ROWS, BytesColumn, Columns, FixedColumn, Work, length_prefixed
 from server.tensor import Tensor, TensorError, decode_bytes
 from tickets.bundle import Bundle
-from tickets.manifest import Manifest
 
 MAX_TEXT_BYTES = 1 << 20
 CHARACTERS_PER_TOKEN = 64
@@ -30,7 +29,7 @@ RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 
 class TextClassification:
-    """One ticket of this task. Raises ValueError when the manifest promises what the task cannot give."""
+    """One ticket of this task, whose manifest has been checked (`tickets.manifest.check_manifest`)."""
 
     def __init__(self, bundle: Bundle, run_graph: RunGraph, *, call_tokens: int = 32) -> None:
         """``call_tokens``: what one call of the graph costs beyond its tokens, in tokens (see `cut_by_length`)."""
@@ -43,7 +42,6 @@ class TextClassification:
         self._labels = [length_prefixed(label) for label in manifest.labels]
         self._logits = len(self._labels) + (manifest.calibration.out_of_scope == "class")
         self._outputs = [tensor.name for tensor in manifest.outputs]
-        _check_outputs(manifest)
         self._max_tokens = manifest.tokenizer.max_tokens
         self._max_characters = self._max_tokens * CHARACTERS_PER_TOKEN
         self._pad_id = manifest.tokenizer.pad_id
@@ -165,16 +163,3 @@ def _encoder(tokenizer_json: bytes, max_tokens: int) -> Callable[[Sequence[str]]
     # The fast form leaves out the offsets, which nobody here reads; it is missing from older releases.
     encode: Callable[[Sequence[str]], list[Any]] = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
     return encode
-
-
-def _check_outputs(manifest: Manifest) -> None:
-    known = {
-        "label": ("BYTES", [-1]),
-        "probability": ("FP32", [-1]),
-        "in_scope": ("BOOL", [-1]),
-        "in_scope_score": ("FP32", [-1]),
-        "probabilities": ("FP32", [-1, len(manifest.labels)]),
-    }
-    for tensor in manifest.outputs:
-        if known.get(tensor.name) != (tensor.datatype, tensor.shape):
-            raise ValueError(f"output {tensor.name!r} ({tensor.datatype} {tensor.shape}) is not one of {known}")

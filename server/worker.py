@@ -272,12 +272,20 @@ class Worker:
                 self._fail(late, "deadline_exceeded", "the deadline passed while the ticket was loading")
                 self._flush(late)
                 self._broadcast()
+                await self._listen_again()
             except Exception:  # gateways take a worker without a heartbeat for dead
                 log.exception("heartbeat_failed")
 
     def _show_queue(self) -> None:
         self._metrics.queue_texts.set(self.runner.queue_texts())
         self._metrics.wait_seconds.set(self.runner.wait_ms() / 1000)
+
+    async def _listen_again(self) -> None:
+        """Where something has removed the socket file."""
+        if self._server is not None and self._address is not None:
+            self._server = await addresses.serve_again(self._server, self._address, lambda: Peer(self))
+            if self.is_draining:  # since then
+                self._stop_listening()
 
     def _stop_listening(self) -> None:
         if self._server is not None and self._address is not None:

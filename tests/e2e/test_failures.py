@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from routing.store import StoreUnavailable
-from routing.table import Table
+from routing.table import FamilyTicket, Table
 from tests.e2e.installation import PATIENT_MS, WAIT_S, Installation, Start, patient, until, with_tiers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.timeout(180)]
@@ -52,6 +52,45 @@ async def test_with_its_only_worker_killed_requests_are_refused_in_time_and_then
         "overloaded",
         "deadline_exceeded",
     }
+
+
+async def test_a_worker_that_hangs_keeps_nobody_waiting_and_works_again_when_it_goes_on(up: Installation) -> None:
+    """Stopped, not dead: its connections stand, and only its silence tells."""
+    hung = up.pid("worker-0")
+    assert hung is not None
+    async with up.load(concurrency=8) as load:
+        await load.more(50)
+        psutil.Process(hung).suspend()
+        try:
+            await until(lambda: '"event":"worker_lost"' in up.log.read_text())
+            await load.more(50)
+        finally:
+            psutil.Process(hung).resume()
+        await up.shows('tombola_workers{process="gateway-0"} 2.0')
+        await load.more(50)
+    assert load.failed == []
+    assert max(reply.took_s for reply in load.replies) < PATIENT_MS / 1000
+    assert up.pid("worker-0") == hung
+
+
+async def test_a_table_that_names_a_missing_ticket_is_served_with_the_next_one(up: Installation) -> None:
+    def with_missing(table: Table) -> Table:
+        best = FamilyTicket(id="f" * 64, tier="accurate", quality=0.99, service_ms=3.0)
+        return msgspec.structs.replace(table, families={"home": [best, *table.families["home"]]})
+
+    await up.uses(await up.publish(with_missing))
+    async with up.client() as client:
+        reply = await up.ask(client)
+    assert reply.status == 200, reply
+    assert "could not be loaded" in reply.body["because"]
+
+
+async def test_workers_whose_sockets_are_removed_are_found_by_a_gateway_that_starts_later(up: Installation) -> None:
+    for name in ("worker-0", "worker-1"):
+        (up.state / "run" / f"{name}.sock").unlink()
+    old = await up.kill("gateway-0")
+    await up.is_replaced("gateway-0", old)
+    await up.shows('tombola_workers{process="gateway-0"} 2.0')
 
 
 async def test_a_killed_gateway_loses_only_the_connections_it_held(start: Start) -> None:

@@ -68,6 +68,9 @@ ROUTES = [
     ({"version": ACCURATE, "tier": "strict"}, IDLE, ACCURATE, "idle", f"pinned to version {ACCURATE}"),
     # a worker that has failed this request is not asked again
     ({"not_workers": ["a"]}, [worker("a"), worker("b", 9)], BALANCED, "b", BEST_BALANCED),
+    # a ticket that could not be loaded is passed over for the next of the family
+    ({"tier": "accurate", "not_tickets": [ACCURATE]}, IDLE, BALANCED, "idle",
+     "stepped down to balanced: a better ticket could not be loaded"),
 ]  # fmt: skip
 
 REFUSALS = [
@@ -84,6 +87,9 @@ REFUSALS = [
     ({"tier": "perfect"}, IDLE, "below_quality_floor", None, "quality 0.99; the best ticket that may answer has 0.97"),
     ({"tier": "strict", "version": FAST}, IDLE, "below_quality_floor", None, "the best ticket that may answer has 0.9"),
     ({"tier": "strict"}, [worker("a", 31)], "overloaded", 0.05, "no ticket is predicted to answer within 50 ms"),
+    # a floor and a pinned version hold where tickets could not be loaded, too
+    ({"tier": "strict", "not_tickets": [ACCURATE]}, IDLE, "below_quality_floor", None, "the best ticket that may"),
+    ({"version": FAST, "not_tickets": [FAST]}, IDLE, "below_quality_floor", None, "the best ticket that may"),
     # nobody there
     ({}, [], "no_worker", 1.0, "no worker can be reached"),
     ({"not_workers": ["a"]}, [worker("a")], "no_worker", 1.0, "no worker can be reached"),

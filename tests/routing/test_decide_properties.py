@@ -75,6 +75,7 @@ def asks(deadlines: st.SearchStrategy[float]) -> st.SearchStrategy[Ask]:
         version=mostly(None, *versions),
         deadline_ms=st.one_of(st.none(), st.none(), deadlines),
         not_workers=mostly(frozenset(), frozenset({"a"}), frozenset({"a", "b", "zz"})),
+        not_tickets=mostly(frozenset(), frozenset(IDS[:1]), frozenset(IDS)),
     )
 
 
@@ -118,6 +119,7 @@ def test_a_route_stands_on_the_floor_of_its_tier_and_on_a_worker_that_may_answer
         ticket, tier, worker = parts(route, ask, table, fleet)
         assert ticket.quality >= tier.quality_floor
         assert worker.name not in ask.not_workers
+        assert ticket.id not in ask.not_tickets
         assert ask.version is None or ticket.id.startswith(ask.version)
 
 

@@ -1,13 +1,14 @@
 """Addresses: what they look like, who may listen where, and what a dead process leaves behind."""
 
 import asyncio
+import shutil
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from server.address import AddressError, TcpAddress, UnixAddress, connect, parse, remove, serve
+from server.address import AddressError, TcpAddress, UnixAddress, connect, of_process, parse, remove, serve, serve_again
 
 
 @pytest.mark.parametrize("text", ["unix:/run/t/w.sock", "tcp://127.0.0.1:7100", "tcp://[::1]:7100", "tcp://host:0"])
@@ -63,6 +64,16 @@ async def _echoes(address: UnixAddress | TcpAddress) -> bool:
     return bool(answer == b"ping")
 
 
+@pytest.mark.parametrize("name", ["", "../escape", "/etc/x", ".hidden", "a b", "n" * 65, "a\0b"])
+def test_a_process_name_that_is_no_plain_file_name_is_refused(name: str) -> None:
+    with pytest.raises(AddressError, match="letters, digits"):
+        of_process(Path("/run/tombola"), name)
+
+
+def test_a_process_listens_under_its_name_in_the_run_directory() -> None:
+    assert str(of_process(Path("/run/tombola"), "gateway-0")) == "unix:/run/tombola/gateway-0.sock"
+
+
 async def test_tcp_on_the_loopback_gets_the_port_it_is_told() -> None:
     server, address = await serve(parse("tcp://127.0.0.1:0"), EchoServer)
     assert isinstance(address, TcpAddress)
@@ -108,3 +119,18 @@ async def test_a_file_that_is_no_socket_is_left_alone(run_dir: Path) -> None:
 async def test_connecting_to_nobody_is_an_oserror(run_dir: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         await connect(UnixAddress(path=str(run_dir / "none.sock")), Echo)
+
+
+async def test_a_socket_whose_file_is_removed_is_listened_on_again(run_dir: Path) -> None:
+    folder = run_dir / "sockets"
+    folder.mkdir()
+    where = UnixAddress(path=str(folder / "w.sock"))
+    server, _ = await serve(where, EchoServer)
+    assert await serve_again(server, where, EchoServer) is server
+    shutil.rmtree(folder)
+    server = await serve_again(server, where, EchoServer)
+    assert await _echoes(where)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    server.close()
+    await server.wait_closed()
+    remove(where)

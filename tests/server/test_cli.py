@@ -156,3 +156,30 @@ def _variables(command: click.Command) -> Iterator[str]:
     if isinstance(command, click.Group):
         for child in command.commands.values():
             yield from _variables(child)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "70000"], "70000 is not in the range"),
+        (["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--ops-port", "-1"], "-1 is not in"),
+        (["gateway", "--redis-url", "foo://x", "--port", "0", "--ops-port", "0"], "Redis URL must specify"),
+        (
+            ["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--ops-port", "0", "--name", "../up"],
+            "cannot be called '../up'",
+        ),
+        (["worker", "--name", "../up"], "cannot be called '../up'"),
+        (["worker", "--listen", "tcp://0.0.0.0:0"], "leaves this machine"),
+        (["worker", "--redis-url", "foo://x"], "Redis URL must specify"),
+        (["route", "show", "--redis-url", "redis://127.0.0.1:1"], "does Redis run?"),
+        (["load", "--url", "http://127.0.0.1:1", "--key", "x"], "Is the server running?"),
+    ],
+)
+def test_what_cannot_work_ends_with_one_sentence(arguments: list[str], says: str, tmp_path: Path) -> None:
+    places = {"TOMBOLA_REGISTRY": str(tmp_path / "registry"), "TOMBOLA_RUN_DIR": str(tmp_path / "run")}
+    done = run(*arguments, **places)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    last = (done.stdout + done.stderr).rstrip().splitlines()[-1]
+    assert says in last
+    assert not (tmp_path / "up.sock").exists()

@@ -7,11 +7,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from routing.store import Store
+from server import wire
 from server.dispatch import Call, Dispatcher, Reply
 from server.errors import (
     ApiError,
@@ -21,11 +23,13 @@ from server.errors import (
     NotReady,
     NoWorker,
     Overloaded,
+    TicketUnavailable,
     UnknownDomain,
     UnknownTier,
     WorkerLost,
 )
 from server.fleet import WorkerFleet
+from server.last_known import LastKnown
 from server.telemetry import GatewayMetrics
 from server.tensor import from_texts
 from tests.server.fake_worker import FakeWorker, answer, fail, hang, until
@@ -95,6 +99,24 @@ async def test_a_worker_that_cannot_serve_is_replaced_once(house: House, code: s
     assert reply.outputs[0].data.endswith(b"music")
     assert house.count("ok") == 2  # with first_choice's own
     assert house.value("tombola_retries_total") == 1
+
+
+async def test_a_ticket_that_no_worker_can_load_is_stepped_down_from(house: House) -> None:
+    """Its file is missing or damaged: the family's next ticket answers, and the answer says why."""
+    for worker in house.workers:
+        worker.behave = cannot_load_accurate
+        worker.holds = [FAST]
+        worker.say()
+    await until(lambda: all(ACCURATE not in view.holds for view in house.fleet.snapshot().workers))
+    reply = await house.ask(tier="accurate")
+    assert (reply.ticket, reply.tier) == (FAST, "accurate")
+    assert reply.because == "stepped down to fast: a better ticket could not be loaded"
+    with pytest.raises(TicketUnavailable):  # who pins a ticket gets that one or none
+        await house.ask(tier="accurate", version=ACCURATE)
+
+
+def cannot_load_accurate(ask: wire.Ask) -> wire.Answer | wire.Failure:
+    return fail("ticket_unavailable")(ask) if ask.ticket == ACCURATE else answer(ask)  # type: ignore[return-value]
 
 
 async def test_a_worker_that_dies_with_the_request_is_replaced(house: House) -> None:
@@ -237,6 +259,31 @@ async def test_a_worker_that_comes_back_is_linked_again(house: House) -> None:
         assert {view.name for view in house.fleet.snapshot().workers} == {"w1", "w2"}
         house.fleet.meet([])  # the leases ran out (Redis lost them): a live connection is the truth
         assert {view.name for view in house.fleet.snapshot().workers} == {"w1", "w2"}
+
+
+async def test_a_worker_that_may_hang_is_asked_only_where_there_is_no_other(house: House) -> None:
+    """Long before its silence counts as its loss."""
+    well, hung = house.workers
+    hung.beats = False
+    await until(lambda: [view.name for view in house.fleet.snapshot().workers] == [well.name])
+    well.beats = False
+    await until(lambda: len(house.fleet.snapshot().workers) == 2)
+    assert house.fleet.linked == 2
+
+
+async def test_a_fleet_settles_with_its_first_link_and_at_once_where_there_are_no_workers(
+    house: House, tmp_path: Path
+) -> None:
+    """So a gateway that starts again is not asked before it has somebody to ask."""
+    cache = LastKnown(tmp_path / "workers")
+    nobody, known = (WorkerFleet(Store.connect("unix:///nonexistent/redis"), cache) for _ in range(2))
+    for fleet, linked in ((nobody, 0), (known, 1)):
+        running = asyncio.create_task(fleet.run())
+        await asyncio.wait_for(fleet.settle(3600.0), 30)
+        assert fleet.linked >= linked
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        cache.write(msgspec.json.encode([worker.lease for worker in house.workers]))
 
 
 async def test_a_worker_without_lease_or_link_is_forgotten(house: House) -> None:

@@ -1,5 +1,8 @@
 """server.machine: quotas, cores and flags, from the texts that Linux gives."""
 
+import subprocess
+import sys
+
 import pytest
 
 from server.machine import available_cores, cores, default_workers, quota_of_cpu_max, useful_flags
@@ -45,3 +48,14 @@ def test_flags_are_reported_in_a_fixed_order_and_only_where_present() -> None:
 
 def test_this_machine_has_at_least_one_core() -> None:
     assert available_cores() >= 1
+
+
+def test_the_file_limit_is_raised_to_what_the_system_grants() -> None:
+    code = (
+        "import resource\n"
+        "from server.machine import raise_file_limit\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200))\n"
+        "print(raise_file_limit(), raise_file_limit(100), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["200", "200", "200"]

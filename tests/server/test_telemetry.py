@@ -257,8 +257,10 @@ structlog.contextvars.bind_contextvars(request_id="r1")
 log.info("request_done", tenant="acme", total_ms=1.5, odd=object(), broken="\\ud800")
 log.debug("hidden")
 logging.getLogger("uvicorn.error").warning("from %s", "a library")
+def divide(key):
+    return 1 / 0
 try:
-    1 / 0
+    divide("tk_" + "secret")
 except ZeroDivisionError:
     log.exception("failed")
 """
@@ -285,3 +287,10 @@ def test_logs_are_one_json_object_a_line_unless_a_person_watches(json_option: bo
 
 def test_logs_for_people_are_lines_too() -> None:
     assert any("request_done" in line and "acme" in line for line in log_lines(False))
+
+
+@pytest.mark.parametrize("json_option", [True, False])
+def test_tracebacks_show_no_variables_because_they_hold_keys_and_texts(json_option: bool) -> None:
+    written = "\n".join(log_lines(json_option))
+    assert "ZeroDivisionError" in written
+    assert "tk_secret" not in written

@@ -448,6 +448,20 @@ async def test_what_a_drain_has_no_time_for_is_handed_back_to_be_retried(
     assert (await client.failure(1)).code == "worker_lost"
 
 
+async def test_a_worker_whose_socket_is_removed_listens_again(
+    make_worker: MakeWorker, make_client: MakeClient, ticket: str, run_dir: Path
+) -> None:
+    """Else no gateway that starts later could ever reach it."""
+    _, address = await make_worker()
+    early = await make_client(address)
+    (run_dir / "w0.sock").unlink()
+    await early.until((run_dir / "w0.sock").exists)
+    late = await make_client(address)
+    for i, client in enumerate((early, late)):
+        client.send(ask(i, ticket, "rain"))
+        await client.answer(i)
+
+
 async def test_a_second_worker_cannot_take_a_live_ones_address(make_worker: MakeWorker, run_dir: Path) -> None:
     worker, _ = await make_worker()
     with pytest.raises(OSError, match="another process listens"):

@@ -1,0 +1,239 @@
+"""One HTTP connection: uvicorn's protocol, bounded against clients that are slow, greedy or strange.
+
+Owns what a connection may cost before and after a request: the size of a head and the time it
+takes to arrive, requests sent ahead of their answers, answers that nobody reads. An offer to
+upgrade (h2c, websocket) is ignored, as HTTP allows: the request is answered in HTTP/1.1. Bytes
+that are not HTTP get the one JSON form of an error. Requests themselves belong to `server.api`.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+import msgspec
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from server.errors import BadRequest, Overloaded
+
+MAX_HEADER_BYTES = 64 << 10
+HEAD_S = 30.0
+"""What a head gets to arrive, counted from the connection or from the head's first bytes."""
+UNREAD_S = 30.0
+"""A client that takes in nothing of its answers for so long is cut off."""
+MAX_AHEAD = 32
+"""Beyond so many requests that wait for the answer before theirs, nothing more is read."""
+_PIECE_BYTES = 8 << 10
+_FRAMING = (b"content-length", b"transfer-encoding")
+
+log = structlog.get_logger()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection."""
+
+    parser: Any
+    _header_bytes = 0
+    _is_in_head = False
+    _body_follows = False
+    _has_ended = False
+    _unparsed = b""
+    _running: RequestResponseCycle | None = None
+    _head_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, max_connections: int, **named: Any) -> None:  # noqa: ANN401
+        """``max_connections`` of this server may be open at a time; the rest is uvicorn's."""
+        super().__init__(*arguments, **named)
+        self._max_connections = max_connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """asyncio: connected."""
+        super().connection_made(transport)
+        if len(self.connections) > self._max_connections:
+            self._refuse(b"503 Service Unavailable", Overloaded.code, "too many connections are open")
+            return
+        self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone, and with it whoever waits for any of its answers."""
+        self._cancel_head_timer()
+        self.resume_writing()
+        self.pipeline.clear()
+        self._unparsed = b""
+        if self._running is not None:  # uvicorn tells the newest request only
+            self._running.disconnected = True
+            self._running.message_event.set()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """asyncio: the client sends nothing more; it may still wait for the answer to a complete request."""
+        self._has_ended = True
+        return bool(self._unparsed) or self._finish()
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client."""
+        self._unset_keepalive_if_required()
+        self._parse(self._unparsed + data if self._unparsed else data)
+
+    def on_response_complete(self) -> None:
+        """uvicorn: an answer has been written; the next request of the connection may run."""
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+        if self._unparsed and not self.transport.is_closing():
+            self._parse(self._unparsed)
+            if self._has_ended and not self._unparsed and not self._finish():
+                self.transport.close()
+
+    def pause_writing(self) -> None:
+        """asyncio: the client does not read what it is sent."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """asyncio: the client reads again."""
+        super().resume_writing()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def on_message_begin(self) -> None:
+        """httptools: a request begins."""
+        self._header_bytes = 0
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """httptools: a part of the path."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: a header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """httptools: the head is complete."""
+        self._is_in_head = False
+        self._body_follows = self.parser.should_upgrade() and any(name in _FRAMING for name, _ in self.headers)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """httptools: the request is complete, unless its parser stopped at an offer to upgrade."""
+        if not self._body_follows:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP, or its head is too large or too late."""
+        self._refuse(b"400 Bad Request", BadRequest.code, msg)
+
+    def _refuse(self, status: bytes, code: str, message: str) -> None:
+        """Answer what is no request yet, and end the connection."""
+        body = msgspec.json.encode({"error": message, "code": code, "request_id": ""})
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+            % (status, len(body), body)
+        )
+        self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _parse(self, data: bytes) -> None:
+        """Give the parser what came, in pieces: a read may hold thousands of requests, and each takes memory."""
+        self._unparsed = b""
+        at = 0
+        try:
+            while at < len(data):
+                if len(self.pipeline) > MAX_AHEAD:
+                    self._unparsed = data[at:]
+                    break
+                at += self._parse_piece(data[at : at + _PIECE_BYTES])
+        except httptools.HttpParserError as error:
+            log.debug("not_http", error=str(error))
+            self.send_400_response(f"this is not an HTTP/1.1 request with a head of at most {MAX_HEADER_BYTES} bytes")
+            return
+        if not self._is_in_head:
+            self._cancel_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def _parse_piece(self, piece: bytes) -> int:
+        """How many bytes have been parsed: all, or those before the body of a request that offers an upgrade."""
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._body_follows:
+                self._body_follows = False
+                self.parser = _parser_of_body(self)
+            return int(upgrade.args[0])
+        return len(piece)
+
+    def _finish(self) -> bool:
+        """Let the connection end with the newest request's answer; whether there is one to come."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body or self._is_in_head:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if self._is_in_head:
+            self.send_400_response(f"the request's head did not arrive within {HEAD_S:g} s")
+        else:
+            self.transport.close()
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise httptools.HttpParserError("headers too large")
+
+
+class _Rest:
+    """Parser callbacks that keep from the connection the one head that it knows already."""
+
+    def __init__(self, connection: HttpProtocol) -> None:
+        self._connection = connection
+        self._is_known = True
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_known:
+            self._connection.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_known:
+            self._connection.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_known:
+            self._connection.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_known:
+            self._is_known = False
+        else:
+            self._connection.on_headers_complete()
+
+
+def _parser_of_body(connection: HttpProtocol) -> httptools.HttpRequestParser:
+    """A parser that stands before the body of the request whose head ``connection`` has just got.
+
+    The old one takes an offered upgrade as accepted, and so no body to follow.
+    """
+    parser = httptools.HttpRequestParser(_Rest(connection))
+    framing = b"".join(b"%b: %b\r\n" % header for header in connection.headers if header[0] in _FRAMING)
+    parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+    return parser
