@@ -101,7 +101,10 @@ def test_tritonclient_and_kserve_work_unmodified(up: Installation) -> None:
     async def ask() -> Any:
         client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=WAIT_S))
         request = InferRequest("banking", [InferInput("text", [len(texts)], "BYTES", data=texts)])
-        return await client.infer(up.api, request, headers=dict(up.headers), model_name="banking")
+        try:
+            return await client.infer(up.api, request, headers=dict(up.headers), model_name="banking")
+        finally:
+            await client.close()
 
     response = asyncio.run(ask())
     label = next(output for output in response.outputs if output.name == "label")
