@@ -189,9 +189,11 @@ def _write_family(family: Family, folder: Path) -> None:
         {"file": _file_name(family, t.tier), "tier": t.tier, "id": t.id} for t in family.tickets
     ]
     document["reports"][family.domain] = family.report
-    write_atomically(index, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(index, (json.dumps(document, indent=1) + "\n").encode())
     pages = [markdown(report) for _, report in sorted(document["reports"].items())]
-    write_atomically(folder / "REPORT.md", ("# Families\n\n![Accuracy over speed](pareto.png)\n\n" + "\n".join(pages)).encode())
+    write_atomically(
+        folder / "REPORT.md", ("# Families\n\n![Accuracy over speed](pareto.png)\n\n" + "\n".join(pages)).encode()
+    )
     plot(document["reports"], folder / "pareto.png")
 
 

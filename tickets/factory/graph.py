@@ -72,8 +72,15 @@ class _Graph:
     def _embed(self, sizes: str) -> str:
         words = self._words_fp32() if self._ranges is None else self._words_int8()
         tokens = self._op("Slice", [sizes, self._constant(np.array([1])), self._constant(np.array([2]))])
-        positions = self._constant(self._weights["embeddings.position"])
-        return self._op("Add", [words, self._op("Slice", [positions, self._constant(np.array([0])), tokens])])
+        return self._op("Add", [words, self._positions(tokens)])
+
+    def _positions(self, tokens: str) -> str:
+        table, first = self._weights["embeddings.position"], self._constant(np.array([0]))
+        if self._ranges is None:
+            return self._op("Slice", [self._constant(table), first, tokens])
+        # Half precision on disk; only the rows in use are widened.
+        rows = self._op("Slice", [self._constant(table.astype(np.float16)), first, tokens])
+        return self._op("Cast", [rows], to=TensorProto.FLOAT)
 
     def _words_fp32(self) -> str:
         words = self._op("Gather", [self._constant(self._weights["embeddings.word.weight"]), "input_ids"])

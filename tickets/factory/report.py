@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 HEADINGS = (
-    "model", "structure", "in-scope accuracy", "vs dense (points)", "out-of-scope recall", "AUROC",
+    "model", "layers x heads x neurons", "in-scope accuracy", "vs dense (points)", "out-of-scope recall", "AUROC",
     "other domains recall", "size", "texts/s, one core", "vs dense fp32", "one text",
 )  # fmt: skip
 
@@ -72,8 +72,8 @@ def _structure(structure: Mapping[str, Any] | None) -> str:
     if structure is None:
         return ""
     if not structure["heads"]:
-        return "0 layers"
-    return f"{len(structure['heads'])} layers x {structure['heads'][0]} heads x {structure['ffn_neurons'][0]} neurons"
+        return "0"
+    return f"{len(structure['heads'])} x {structure['heads'][0]} x {structure['ffn_neurons'][0]}"
 
 
 def _percent(entry: Mapping[str, Any], key: str) -> str:
