@@ -100,7 +100,7 @@ def _saturate(key: str, tier: str, folder: Path) -> dict[str, Any]:
 def _serving(folder: Path) -> Iterator[str]:
     """`tombola up` with one gateway and one worker; yields the demo key."""
     command = [
-        str(Path(sys.executable).with_name("tombola")), "up", "--gateways", "1", "--workers", "1",
+        sys.executable, "-m", "server", "up", "--gateways", "1", "--workers", "1",
         "--port", str(PORT), "--ops-port", str(OPS_PORT), "--state", str(folder / "state"),
     ]  # fmt: skip
     with (
