@@ -25,7 +25,7 @@ from tickets.reference import Reference
 PORT, OPS_PORT = 18080, 18081
 TURNS = 3
 LIMIT_MS = 25
-SEARCH_SECONDS = 4
+SEARCH_SECONDS = 3
 BARE_SECONDS = 3.0
 BATCH_TEXTS = 16
 
@@ -38,7 +38,7 @@ def measure_served(tier: str, announce: Callable[[str], None]) -> dict[str, Any]
         for turn in range(TURNS):
             announce(f"served: {tier}, turn {turn + 1} of {TURNS}")
             bare = _bare_rate(reference)
-            found = _search(key, tier, Path(folder) / f"search-{turn}.json", start=int(bare / 4))
+            found = _search(key, tier, Path(folder) / f"search-{turn}.json", start=int(bare / 2))
             saturated = _saturate(key, tier, Path(folder))
             turns.append({"bare_texts_per_s": bare, "served_per_s": found, "ratio": found / bare} | saturated)
     ratios = sorted(t["ratio"] for t in turns)

@@ -25,6 +25,7 @@ from server.catalogue import Catalogue
 from server.dispatch import Dispatcher
 from server.errors import NotReady
 from server.fleet import WorkerFleet
+from server.garbage import settle_garbage
 from server.gateway import Gateway
 from server.http_server import HttpServer
 from server.last_known import LastKnown
@@ -93,6 +94,7 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
         try:
             await tables.start()
             await fleet.settle(FIRST_WORKER_S)
+            settle_garbage()
             background.append(asyncio.create_task(tables.run(), name="tables"))
             await _serve(data, ops, gateway, background, stop, listening)
         finally:

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from routing.lease import Lease
 from routing.store import Store, StoreUnavailable
 from server.address import AddressError, of_process, parse
+from server.garbage import settle_garbage
 from server.runtime import choose_providers
 from server.sessions import Sessions
 from server.telemetry import WorkerMetrics, configure_logging
@@ -66,6 +67,7 @@ async def serve(config: WorkerConfig) -> None:
         tasks = [asyncio.create_task(keep_lease(store, lease), name="lease")]
         if config.preload:
             tasks.append(asyncio.create_task(preload(sessions, Registry(config.registry)), name="preload"))
+        settle_garbage()
         log.info("ready", process=config.name, address=lease.address, pid=lease.pid, providers=providers)
         await stop.wait()
         log.info("draining", process=config.name)
