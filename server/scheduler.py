@@ -167,15 +167,7 @@ class Scheduler:
     def finished(self, batch: Batch, run_ms: float) -> None:
         """Learn from a batch that ran (also one that failed: give the time it took)."""
         self._running = None
-        queue = self._queues.get(batch.ticket)
-        if queue is not None:  # else forgotten while it ran
-            queue.learn(run_ms, batch.tokens)
-
-    def forget(self, ticket: str) -> None:
-        """Drop what was learnt about a ticket that has been unloaded, if nothing of it waits."""
-        queue = self._queues.get(ticket)
-        if queue is not None and self._head(queue) is None:
-            del self._queues[ticket]
+        self._queues[batch.ticket].learn(run_ms, batch.tokens)
 
     def wait_ms(self, now: float) -> float:
         """Predicted time until work that arrives now would start."""

@@ -49,6 +49,12 @@ class Examples:
         keep = [i for i, k in enumerate(self.kinds) if k == kind]
         return Examples(tuple(self.texts[i] for i in keep), self.targets[keep], tuple(self.kinds[i] for i in keep))
 
+    def half_inside(self, count: int, seed: int) -> NDArray[np.int64]:
+        """Indices of at most ``count`` examples drawn by ``seed``: half in scope, half not, as far as they go."""
+        random = np.random.default_rng(seed)
+        inside = np.asarray(self.kinds) == "in"
+        return np.concatenate([random.permutation(np.flatnonzero(m))[: count // 2] for m in (inside, ~inside)])
+
     def digest(self) -> str:
         """sha256 over texts, targets and kinds: what was trained or measured on, exactly."""
         digest = hashlib.sha256()

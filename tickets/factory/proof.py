@@ -54,7 +54,6 @@ class Candidate:
 
     name: str
     tier: str | None
-    stage: Stage
     shape_report: Structure
     model_onnx: bytes
     vocabulary: Vocabulary
@@ -74,14 +73,15 @@ class Prover:
         """Write, check, calibrate and measure. Raises ProofError where torch and ONNX Runtime disagree."""
         model, vocabulary = load_model(stage.path)
         weights = {k: v.numpy() for k, v in model.state_dict().items()}
-        fp32 = build_fp32(model.shape, weights)
-        self._check_fp32(model, vocabulary, fp32)
-        graph = fp32
+        graph, structure = build_fp32(model.shape, weights), _structure(model, "none")
+        runner = in_fp32 = self._reference(graph, vocabulary, structure)
+        self._check_fp32(model, vocabulary, in_fp32)
         if int8:
-            ids = vocabulary.encode(_sample(self._data.train, CALIBRATION_TEXTS, self._plan.seed))
+            train = self._data.train
+            ids = vocabulary.encode([train.texts[i] for i in train.half_inside(CALIBRATION_TEXTS, self._plan.seed)])
             graph = build_int8(model.shape, weights, calibrate(model, ids, self._plan.seed))
-        structure = _structure(model, "static U8 activations, S8 weights per channel" if int8 else "none")
-        runner = self._reference(graph, vocabulary, structure)
+            structure = _structure(model, "static U8 activations, S8 weights per channel")
+            runner = self._reference(graph, vocabulary, structure)
         validation, test = self._logits(runner, self._data.validation), self._logits(runner, self._data.test)
         kinds = np.asarray(self._data.test.kinds)
         calibrated = fit(validation, self._data.validation.targets, np.asarray(self._data.validation.kinds))
@@ -89,14 +89,14 @@ class Prover:
         report["bytes"] = len(graph)
         report["parameters"] = structure.parameters
         if int8:
-            float_logits = self._logits(self._reference(fp32, vocabulary, structure), self._data.test)
+            float_logits = self._logits(in_fp32, self._data.test)
             same = float_logits.argmax(axis=1) == test.argmax(axis=1)
             report["int8_same_answer_as_fp32"] = round(float(same.mean()), 5)
             report["fp32_in_scope_accuracy"] = round(
                 float(correct(float_logits, self._data.test.targets, kinds).mean()), 5
             )
         hits = correct(test, self._data.test.targets, kinds)
-        return Candidate(name, tier, stage, structure, graph, vocabulary, calibrated, report, hits)
+        return Candidate(name, tier, structure, graph, vocabulary, calibrated, report, hits)
 
     def reference(self, candidate: Candidate) -> Reference:
         """The candidate, opened in ONNX Runtime on one core."""
@@ -134,9 +134,8 @@ class Prover:
             factory=FACTORY,
         )
 
-    def _check_fp32(self, model: Classifier, vocabulary: Vocabulary, graph: bytes) -> None:
+    def _check_fp32(self, model: Classifier, vocabulary: Vocabulary, runner: Reference) -> None:
         ids = vocabulary.encode(self._data.test.texts[:CHECKED_TEXTS])
-        runner = self._reference(graph, vocabulary, _structure(model, "none"))
         batch = pad(ids)
         with torch.inference_mode():
             wanted = model(torch.from_numpy(batch))[0].numpy()
@@ -210,11 +209,3 @@ def _structure(model: Classifier, quantization: str) -> Structure:
         hidden=shape.hidden, heads=list(shape.heads), ffn_neurons=list(shape.neurons), vocabulary=shape.vocabulary,
         parameters=parameters(shape, model.classes), source_layers=list(shape.sources), quantization=quantization,
     )  # fmt: skip
-
-
-def _sample(examples: Examples, count: int, seed: int) -> list[str]:
-    """Calibration texts: half in scope, half out of scope, as far as they go."""
-    random = np.random.default_rng(seed)
-    kinds = np.asarray(examples.kinds)
-    chosen = [random.permutation(np.flatnonzero(m))[: count // 2] for m in (kinds == "in", kinds != "in")]
-    return [examples.texts[i] for i in np.concatenate(chosen)]

@@ -177,11 +177,7 @@ class Stages:
     def _choose(self, model: Classifier, ids: list[NDArray[np.int64]], said: Signals, target: Target) -> Kept:
         if target.layers == 0:
             return Kept((), (), ())
-        random = np.random.default_rng(self._plan.seed)
-        kinds = np.asarray(self._data.train.kinds)
-        inside, outside = np.flatnonzero(kinds == "in"), np.flatnonzero(kinds != "in")
-        half = SCORED_TEXTS // 2
-        index = np.concatenate([random.permutation(inside)[:half], random.permutation(outside)[:half]])
+        index = self._data.train.half_inside(SCORED_TEXTS, self._plan.seed)
         return choose(model.shape, score(model, [ids[i] for i in index], said.logits[index]), target)
 
 
