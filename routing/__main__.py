@@ -13,12 +13,13 @@ from typing import TypeVar
 import click
 import msgspec
 
-from routing.decide import show_ms
 from routing.document import DocumentError, dump_json, read_document
 from routing.explain import Explanation, explain
 from routing.keys import key_hash, new_key
+from routing.predict import prior
+from routing.reasons import show_ms
 from routing.store import Store, StoreCorrupt, StoreUnavailable, VersionConflict
-from routing.table import Ask, Fleet, Refusal, Table, WorkerView
+from routing.table import Ask, Cascade, Fleet, Refusal, Table, Tenant, WorkerView
 
 _T = TypeVar("_T")
 _SHORT = 12  # hex digits of a ticket id or key hash that people see
@@ -94,7 +95,11 @@ def show(as_json: bool, version: int | None, redis_url: str) -> None:
 @click.option("--tier", help="The tier it asks for; without it the domain's default tier.")
 @click.option("--version", help="The ticket it pins: an id, or at least 8 hex digits of one.")
 @click.option("--deadline-ms", type=float, help="Its own deadline, where that is sooner than the tier's.")
+@click.option("--rows", type=click.IntRange(1), default=1, show_default=True, help="How many texts it has.")
+@click.option("--row-bytes", type=click.IntRange(0), default=40, show_default=True, help="The bytes of the longest.")
+@click.option("--skip", type=click.IntRange(0), default=0, help="Suppose that load has brought it so many steps down.")
 @click.option("--busy-ms", type=float, default=0.0, show_default=True, help="Suppose this queue on every worker.")
+@click.option("--own-ms", type=float, help="Of that queue, the tenant's own part; the rest is one other tenant's.")
 @click.option("--cold", is_flag=True, help="Suppose that no worker holds any ticket yet.")
 @redis_url_option
 def explain_command(
@@ -103,22 +108,29 @@ def explain_command(
     tier: str | None,
     version: str | None,
     deadline_ms: float | None,
+    rows: int,
+    row_bytes: int,
+    skip: int,
     busy_ms: float,
+    own_ms: float | None,
     cold: bool,
     redis_url: str,
 ) -> None:
     """Say which ticket would answer, and why each other ticket of the family would not.
 
-    The table and the workers are the live ones. What workers hold and how long their queues
-    are is known to gateways only: suppose them with --busy-ms and --cold.
+    The table and the workers are the live ones. What workers hold, what tickets cost there and how
+    long their queues are is known to gateways only: tickets are supposed to cost what the table
+    says, the rest is supposed with --busy-ms, --own-ms and --cold.
     """
-    ask = Ask(tenant=tenant, domain=domain, tier=tier, version=version, deadline_ms=deadline_ms)
+    ask = Ask(
+        tenant=tenant, domain=domain, tier=tier, version=version, deadline_ms=deadline_ms, rows=rows,
+        row_bytes=row_bytes, skip=skip,
+    )  # fmt: skip
 
     async def load(store: Store) -> tuple[Table, Fleet]:
         table, leases = await _load(store, None), await store.leases("worker")
-        held = frozenset() if cold else frozenset(t.id for family in table.families.values() for t in family)
-        views = (WorkerView(name=lease.name, holds=held, wait_ms=busy_ms) for lease in leases)
-        return table, Fleet(workers=tuple(views))
+        supposed = _supposed(table, tenant, busy_ms, own_ms, cold)
+        return table, Fleet(workers=tuple(msgspec.structs.replace(supposed, name=lease.name) for lease in leases))
 
     table, fleet = _run(redis_url, load)
     supposed = f"supposed {'to hold nothing' if cold else 'to hold every ticket'} with {show_ms(busy_ms)} of queue"
@@ -151,6 +163,19 @@ def _run(redis_url: str, action: Callable[[Store], Awaitable[_T]]) -> _T:
         raise RouteError(str(error)) from error
 
 
+def _supposed(table: Table, tenant: str, busy_ms: float, own_ms: float | None, cold: bool) -> WorkerView:
+    """A worker as the options of ``explain`` describe it."""
+    costs = {} if cold else {t.id: prior(t) for family in table.families.values() for t in family}
+    queues: dict[str, float] = {}
+    weights = 0.0
+    if own_ms is not None:
+        own = table.tenants.get(tenant)
+        queues = {tenant: own_ms, "another tenant": busy_ms - own_ms}
+        queues = {name: queued for name, queued in queues.items() if queued > 0}
+        weights = sum(own.weight if own is not None and name == tenant else 1.0 for name in queues)
+    return WorkerView(name="supposed", costs=costs, queued_ms=busy_ms, tenants=queues, active_weight=weights)
+
+
 async def _load(store: Store, version: int | None) -> Table:
     table = await store.load_table(version)
     if table is not None:
@@ -181,9 +206,11 @@ def _outline(table: Table, kept: list[int]) -> list[str]:
         lines.append(f"family {name}")
         lines += [f"  {t.tier:<12} {t.id[:_SHORT]}  quality {t.quality:.3f}  {t.service_ms:g} ms" for t in tickets]
     for name, tenant in table.tenants.items():
-        lines.append(f"tenant {name}, keys {', '.join(tenant.key_hashes) or 'none'}")
+        lines.append(f"tenant {name}, keys {', '.join(tenant.key_hashes) or 'none'}{_shares(tenant)}")
         for domain_name, domain in tenant.domains.items():
-            lines.append(f"  domain {domain_name}: family {domain.family}")
+            lines.append(f"  domain {domain_name}: family {domain.family}, policy {domain.policy}")
+            if domain.cascade is not None:
+                lines.append(f"    cascade of {_cascade(domain.cascade)}")
             for tier_name, tier in domain.tiers.items():
                 default = "  (default)" if tier_name == domain.default_tier else ""
                 promise = f"within {tier.deadline_ms:g} ms, quality >= {tier.quality_floor:g}"
@@ -191,12 +218,21 @@ def _outline(table: Table, kept: list[int]) -> list[str]:
     return lines
 
 
+def _shares(tenant: Tenant) -> str:
+    weight = "" if tenant.weight == 1.0 else f", weight {tenant.weight:g}"
+    return weight + (f", {tenant.reserved_bytes} bytes reserved" if tenant.reserved_bytes else "")
+
+
+def _cascade(cascade: Cascade) -> str:
+    tickets = f"{cascade.small[:_SHORT]} where its confidence is at least {cascade.threshold:g}"
+    return f"{tickets}, else {cascade.large[:_SHORT]}: accuracy {cascade.accuracy:g} on validation data"
+
+
 def _explained(explanation: Explanation) -> list[str]:
     lines = []
     if explanation.tier is not None:
-        lines.append(
-            f"tier {explanation.tier}: within {explanation.deadline_ms:g} ms, quality >= {explanation.quality_floor:g}"
-        )
+        promise = f"within {explanation.deadline_ms:g} ms, quality >= {explanation.quality_floor:g}"
+        lines.append(f"tier {explanation.tier}: {promise}, policy {explanation.policy}")
     for item in explanation.considered:
         mark = "*" if item.is_chosen else " "
         ticket = item.ticket

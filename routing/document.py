@@ -124,6 +124,22 @@ def _tenant_problems(table: Table) -> Iterator[str]:
             elif domain.default_tier not in domain.tiers:
                 known = ", ".join(sorted(domain.tiers))
                 yield f"{at}.default_tier: no tier {domain.default_tier!r} in this domain (tiers: {known})"
+            yield from _cascade_problems(f"{at}.cascade", domain, table.families.get(domain.family, []))
+
+
+def _cascade_problems(path: str, domain: Domain, family: Sequence[FamilyTicket]) -> Iterator[str]:
+    cascade = domain.cascade
+    if cascade is None:
+        if domain.policy == "cascade":
+            yield f"{path}: policy cascade needs one (`tombola cascade` finds its threshold)"
+        return
+    costs = {ticket.id: ticket.service_ms for ticket in family}
+    for name, ticket in (("small", cascade.small), ("large", cascade.large)):
+        if family and ticket not in costs:
+            yield f"{path}.{name}: no ticket {ticket[:12]}... in family {domain.family!r}"
+    small_ms, large_ms = costs.get(cascade.small), costs.get(cascade.large)
+    if small_ms is not None and large_ms is not None and not small_ms < large_ms:
+        yield f"{path}.small: at {small_ms:g} ms it is not cheaper than the large ticket at {large_ms:g} ms"
 
 
 class _Reader:
@@ -157,11 +173,15 @@ class _Reader:
                 hashes[key_hash(key)] = None
             else:  # never echo it: it may be a real key with a typing error
                 self.problems.append(f"{path}.keys[{i}]: not an API key; make one with `tombola route key`")
-        written = self._leaf({"key_hashes": fields.get("key_hashes", []), "domains": {}}, path, Tenant)
-        hashes |= dict.fromkeys(written.key_hashes if written else [])
+        plain = {name: item for name, item in fields.items() if name not in ("keys", "domains")}
+        written = self._leaf({"key_hashes": [], **plain, "domains": {}}, path, Tenant) or Tenant(
+            key_hashes=[], domains={}
+        )
+        hashes |= dict.fromkeys(written.key_hashes)
         at = f"{path}.domains"
         domains = {name: self._domain(item, where) for name, where, item in self._named(fields.get("domains", {}), at)}
-        return Tenant(key_hashes=list(hashes), domains={k: v for k, v in domains.items() if v is not None})
+        kept = {k: v for k, v in domains.items() if v is not None}
+        return msgspec.structs.replace(written, key_hashes=list(hashes), domains=kept)
 
     def _domain(self, value: object, path: str) -> Domain | None:
         fields = self._fields(value, path, Domain.__struct_fields__)

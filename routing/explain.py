@@ -4,10 +4,16 @@ For people. It asks the same questions as `routing.decide` with the same functio
 takes the outcome from `choose` itself, so that it cannot tell another story.
 """
 
+import math
+from collections.abc import Sequence
+
 import msgspec
 
-from routing.decide import best_worker, choose, deadline_of, find_candidates, find_tier, reachable, show_ms
-from routing.table import Ask, FamilyTicket, Fleet, Refusal, Route, Table, Tier
+from routing.decide import choose, find_cold, reachable
+from routing.options import Options, deadline_of, find_allowed, find_options, find_tier
+from routing.predict import margin, soonest, wait_ms
+from routing.reasons import show_ms
+from routing.table import Ask, FamilyTicket, Fleet, Refusal, Route, Table, Tier, WorkerView
 
 
 class Considered(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,12 +25,13 @@ class Considered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision, and every ticket of the family from the most expensive to the cheapest."""
+    """The decision, and every ticket of the family in the order of choice."""
 
     outcome: Route | Refusal
     tier: str | None = None
     deadline_ms: float | None = None
     quality_floor: float | None = None
+    policy: str | None = None
     considered: list[Considered] = []
 
 
@@ -35,38 +42,86 @@ def explain(ask: Ask, table: Table, fleet: Fleet) -> Explanation:
     if isinstance(found, Refusal):
         return Explanation(outcome=outcome)
     domain, name, tier = found
-    candidates = find_candidates(ask, table, domain, name)
-    allowed = set() if isinstance(candidates, Refusal) else {ticket.id for ticket in candidates}
+    allowed = find_allowed(ask, table, domain, name)
+    allowed_ids = set() if isinstance(allowed, Refusal) else {ticket.id for ticket in allowed}
+    options = find_options(ask, table)
     considered = []
-    for ticket in table.families.get(domain.family, []):
+    for ticket in table.best_first.get(domain.family, ()):
         is_chosen = isinstance(outcome, Route) and outcome.ticket == ticket.id
         if is_chosen and isinstance(outcome, Route):
             why = f"chosen, on worker {outcome.worker}: {outcome.because}"
-        elif ticket.id not in allowed:
-            why = "not the version asked for" if ask.version is not None else f"above tier {name}"
+        elif ticket.id not in allowed_ids:
+            why = (
+                "not the version asked for"
+                if ask.version is not None
+                else f"costs more than policy tier allows tier {name}"
+            )
         else:
-            why = _why_not(ticket, ask, tier, fleet)
+            why = _excluded(ticket, ask, tier, options) or _predicted(ticket, ask, options, fleet)
         considered.append(Considered(ticket=ticket, is_chosen=is_chosen, why=why))
     return Explanation(
         outcome=outcome,
         tier=name,
         deadline_ms=deadline_of(ask, tier),
         quality_floor=tier.quality_floor,
+        policy=domain.policy,
         considered=considered,
     )
 
 
-def _why_not(ticket: FamilyTicket, ask: Ask, tier: Tier, fleet: Fleet) -> str:
+def _excluded(ticket: FamilyTicket, ask: Ask, tier: Tier, options: Options | Refusal) -> str | None:
+    """Why the ticket is none of the options, or not looked at among them; None where it is."""
     if ticket.id in ask.not_tickets:
         return "could not be loaded"
     if ticket.quality < tier.quality_floor:
         return f"quality {ticket.quality:g} is below the floor {tier.quality_floor:g}"
+    if isinstance(options, Refusal):
+        return options.message
+    steps = [step for step, option in enumerate(options.tickets) if option.id == ticket.id]
+    if not steps:
+        if options.large is not None and ticket.id == options.large.id:
+            return "answers only what the cascade's small ticket is not sure of"
+        if options.large is not None and ticket.service_ms > options.tickets[0].service_ms:
+            return "costs more than the cascade's small ticket"
+        return "another is at least as good and costs no more"
+    if steps[-1] < min(ask.skip, len(options.tickets) - 1):
+        return f"passed over: the ladder stands at step {ask.skip}, under load"
+    return None
+
+
+def _predicted(ticket: FamilyTicket, ask: Ask, options: Options | Refusal, fleet: Fleet) -> str:
     workers = reachable(ask, fleet)
-    if not workers:
+    if not workers or isinstance(options, Refusal):
         return "no worker can be reached"
-    worker, predicted_ms = best_worker(ticket, workers)
-    prediction = f"predicted {show_ms(predicted_ms)} on {worker.name} (queue {show_ms(worker.wait_ms)}"
-    prediction += ")" if ticket.id in worker.holds else ", must load it)"
-    if predicted_ms <= deadline_of(ask, tier):
+    waits = [wait_ms(worker, ask.tenant, options.weight) for worker in workers]
+    worker, ready_ms, needed_ms = soonest(ticket, ask, workers, waits)
+    if worker is None:
+        return _unloaded(ticket, ask, options, workers, waits)
+    prediction = f"predicted {show_ms(ready_ms)} on {worker.name} ({_wait(worker, ask, options)})"
+    if needed_ms > ready_ms:
+        prediction += f", {show_ms(needed_ms)} with a margin of {margin(worker.costs[ticket.id]) - 1:.0%}"
+    if needed_ms <= options.deadline_ms:
         return f"{prediction} would do, but a better ticket does too"
-    return f"{prediction} > {show_ms(deadline_of(ask, tier))}"
+    return f"{prediction} > {show_ms(options.deadline_ms)}"
+
+
+def _unloaded(
+    ticket: FamilyTicket, ask: Ask, options: Options, workers: Sequence[WorkerView], waits: Sequence[float]
+) -> str:
+    cold = find_cold(ticket, ask, workers, waits, options.deadline_ms)
+    if cold is None:
+        return f"no worker holds it, nor has time for it within {show_ms(options.deadline_ms)}"
+    worker, ready_ms = cold
+    prediction = f"no worker holds it; predicted {show_ms(ready_ms)} on {worker.name}, loading included,"
+    if ready_ms <= options.deadline_ms:
+        return f"{prediction} would do, but a better ticket does too"
+    return f"{prediction} > {show_ms(options.deadline_ms)}"
+
+
+def _wait(worker: WorkerView, ask: Ask, options: Options) -> str:
+    """What would be waited for, and how much more stands in the queue that fairness lets go later."""
+    waits_ms = wait_ms(worker, ask.tenant, options.weight)
+    all_ms = worker.running_ms + worker.queued_ms
+    if all_ms > waits_ms and math.isfinite(all_ms):
+        return f"wait {show_ms(waits_ms)}: the tenant's share of {show_ms(all_ms)} of queue"
+    return f"wait {show_ms(waits_ms)}"

@@ -5,12 +5,14 @@ snapshot. Both are plain data: no I/O, no clock. Documents (TOML, JSON) are read
 checked in `routing.document`; Redis is known only to `routing.store`.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from routing.cost import Cost
 from tickets.bundle import TicketId
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\Z")]
@@ -25,11 +27,11 @@ class FamilyTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     id: TicketIdText
     tier: Name
-    """The tier this ticket was found for: asks of that tier start here and only step to cheaper ones."""
+    """The tier this ticket was found for; where the policy is ``tier``, its asks get nothing that costs more."""
     quality: Fraction
-    """In-scope accuracy on held-out data, from the ticket's evidence."""
+    """How often it is right on held-out data: what routing maximises and floors bound."""
     service_ms: Milliseconds
-    """One text alone on the measuring host."""
+    """One text alone on the measuring host; workers that hold the ticket say what it costs on theirs."""
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,12 +41,32 @@ class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     quality_floor: Fraction = 0.0
 
 
+class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Two tickets of a family in a row: the small one answers where it is sure, else the large one does."""
+
+    small: TicketIdText
+    large: TicketIdText
+    threshold: Fraction
+    """The small ticket's answer stands where its calibrated confidence is at least this."""
+    accuracy: Fraction
+    """What the threshold held on validation data (`tombola cascade` finds it)."""
+
+
+Policy = Literal["best", "tier", "cascade"]
+
+
 class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A domain of one tenant: which family serves it, under which tiers."""
+    """A domain of one tenant: which family serves it, under which tiers, by which policy.
+
+    ``best``: the best ticket of the family that makes the deadline. ``tier``: as best, but never
+    one that costs more than the ticket found for the asked tier. ``cascade``: see `Cascade`.
+    """
 
     family: Name
     default_tier: Name
     tiers: dict[Name, Tier]
+    policy: Policy = "best"
+    cascade: Cascade | None = None
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +74,10 @@ class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     key_hashes: list[KeyHash]
     domains: dict[Name, Domain]
+    weight: Annotated[float, Meta(ge=0.01, le=1000.0)] = 1.0
+    """Its share of a busy worker, beside the other tenants' weights."""
+    reserved_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
+    """Memory of each worker that others' tickets do not push this tenant's out of."""
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -68,15 +94,31 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Tenant names by key hash, built once per table (``dict=True`` above makes room for it)."""
         return {digest: name for name, tenant in self.tenants.items() for digest in tenant.key_hashes}
 
+    @cached_property
+    def best_first(self) -> dict[str, tuple[FamilyTicket, ...]]:
+        """Each family in the order of choice: best quality first, of two alike the cheaper one."""
+        return {
+            name: tuple(sorted(tickets, key=lambda t: (-t.quality, t.service_ms, t.id)))
+            for name, tickets in self.families.items()
+        }
+
 
 class WorkerView(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the gateway knows about one live worker right now."""
+    """What the gateway knows about one live worker right now. Nobody changes the mappings."""
 
     name: str
-    holds: frozenset[str]
-    """Ids of the tickets it has in memory."""
-    wait_ms: float
-    """Predicted time until work sent now would start."""
+    costs: Mapping[str, Cost] = {}
+    """The tickets it has in memory, by id, and what a batch of each costs there."""
+    running_ms: float = 0.0
+    """Predicted time until what runs now ends."""
+    queued_ms: float = 0.0
+    """Predicted time to run all that waits."""
+    tenants: Mapping[str, float] = {}
+    """Of ``queued_ms``, the part of each tenant that has work waiting (the largest ones)."""
+    active_weight: float = 0.0
+    """Sum of the weights of the tenants that have work waiting."""
+    busy: float = 0.0
+    """Fraction of the last second or so that it has been running batches."""
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -95,10 +137,23 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """A ticket id or a prefix of at least 8 hex digits: pins the answer to that ticket of the family."""
     deadline_ms: float | None = None
     """The caller's own deadline, remaining; absent: the tier's."""
+    rows: int = 1
+    """How many rows it has, and the bytes of the largest: what the predictions are made from."""
+    row_bytes: int = 40
+    skip: int = 0
+    """So many of the best candidates are passed over: the ladder's doing, under load (`routing.ladder`)."""
     not_workers: frozenset[str] = frozenset()
     """Workers that have already failed this request."""
     not_tickets: frozenset[str] = frozenset()
     """Tickets that could not be loaded for this request."""
+
+
+class Warm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A ticket worth loading: it is better than the one that was routed to, and would have made the deadline
+    on this worker but for the loading."""
+
+    ticket: TicketIdText
+    worker: str
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,6 +164,14 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tier: str
     deadline_ms: float
     because: str
+    predicted_ms: float = 0.0
+    """When the answer is expected, counted from now, without any safety margin."""
+    step: int = 0
+    """How far down the candidates this is; 0 is the best that may answer."""
+    cascade: Cascade | None = None
+    """Set where the answer stands only if the ticket is sure: else ask ``cascade.large`` next."""
+    warm: Warm | None = None
+    """Set where a better ticket should be loaded meanwhile, at nobody's cost (`Ladder` says so once a second)."""
 
 
 RefusalCode = Literal[

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from routing.cost import Cost
 from server.tensor import Tensor
 
 MAX_FRAME_BYTES = 64 << 20
@@ -32,6 +33,9 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag="ask"):
     inputs: list[Tensor]
     outputs: list[str] = []
     """Names of the outputs wanted; empty: all that the ticket's manifest names."""
+    priority: int = 2
+    """Among the same tenant's asks, 1 goes before 2 goes before 3, whatever the deadlines."""
+    wants_confidence: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
@@ -46,6 +50,27 @@ class Scrape(msgspec.Struct, frozen=True, array_like=True, tag="scrape"):
     id: int
 
 
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """What a tenant is due on every worker."""
+
+    weight: float = 1.0
+    reserved_bytes: int = 0
+
+
+class Shares(msgspec.Struct, frozen=True, array_like=True, tag="shares"):
+    """gateway → worker: the tenants whose share is not the default one. Replaces what was said before."""
+
+    version: int
+    """Of the table it comes from: an older one does not replace a newer."""
+    tenants: dict[str, Share]
+
+
+class Probe(msgspec.Struct, frozen=True, array_like=True, tag="probe"):
+    """anybody → any process: show that you can do what you are for. Not answered by a process that cannot."""
+
+    id: int
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
     """worker → gateway. ``queue_ms`` runs from arrival to the start of its batch, ``run_ms`` covers
     tokenizing and running the batch; ``wait_ms`` predicts the wait of work that would arrive now."""
@@ -56,6 +81,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
     run_ms: float
     batch_texts: int
     wait_ms: float
+    confidence: list[float] = []
+    """Where asked for: how sure the ticket is of each row, calibrated, 0 to 1."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag="failure"):
@@ -68,13 +95,49 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag="failure"):
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, tag="status"):
-    """worker → gateway: sent on connection, whenever ``holds`` changes, and as a heartbeat.
-    ``draining`` asks gateways to send nothing new."""
+    """worker → gateway: sent on connection, and when it begins to drain. ``holds`` are the tickets in memory,
+    whose Costs follow; ``draining`` asks gateways to send nothing new."""
 
     name: str
     holds: list[str]
     wait_ms: float
     draining: bool = False
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
+    """worker → gateway: how busy it is. A heartbeat, and with the answers of a batch. Fields as in
+    `routing.table.WorkerView`."""
+
+    running_ms: float
+    queued_ms: float
+    tenants: dict[str, float] = {}
+    active_weight: float = 0.0
+    busy: float = 0.0
+    seen: int = 0
+    """Asks of this connection up to this id are counted in it; 0: all that the gateway has sent, for all it knows."""
+
+
+class Costs(msgspec.Struct, frozen=True, array_like=True, tag="costs"):
+    """worker → gateway: tickets that came into memory or whose cost has changed; sizes in bytes of a row's input."""
+
+    costs: dict[str, Cost]
+
+
+class Unloaded(msgspec.Struct, frozen=True, array_like=True, tag="unloaded"):
+    """worker → gateway: tickets that are no longer in memory."""
+
+    tickets: list[str]
+
+
+class Probed(msgspec.Struct, frozen=True, array_like=True, tag="probed"):
+    """any process → prober: it works, end to end. ``ticket`` is what a worker ran for it, if it holds any."""
+
+    id: int
+    process: str
+    took_ms: float
+    ticket: str = ""
+    workers: list[str] = []
+    """Of a gateway: the workers that it may send to."""
 
 
 class Metrics(msgspec.Struct, frozen=True, array_like=True, tag="metrics"):
@@ -85,7 +148,10 @@ class Metrics(msgspec.Struct, frozen=True, array_like=True, tag="metrics"):
     families: bytes
 
 
-Message = Ask | Cancel | Scrape | Answer | Failure | Status | Metrics
+Message = (
+    Ask | Cancel | Scrape | Shares | Probe
+    | Answer | Failure | Status | Load | Costs | Unloaded | Probed | Metrics
+)  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Message])
@@ -123,6 +189,12 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Message]:
         """Messages completed by ``data``, in order. Raises WireError."""
+        if (
+            not self._buffer
+            and len(data) >= LENGTH_BYTES
+            and frame_length(data[:LENGTH_BYTES]) == len(data) - LENGTH_BYTES
+        ):
+            return decode_body(memoryview(data)[LENGTH_BYTES:])  # one frame, whole: nearly always
         self._buffer += data
         messages: list[Message] = []
         at = 0

@@ -21,8 +21,8 @@ from routing.document import (
     read_document,
 )
 from routing.keys import key_hash, tenant_of
-from routing.table import Table, Tier
-from tests.routing.tables import ACCURATE, ACME_KEY, BALANCED, FAST, GLOBEX_KEY, example_table
+from routing.table import Cascade, Table, Tier
+from tests.routing.tables import ACCURATE, ACME_KEY, BALANCED, FAST, GLOBEX_KEY, OTHER, example_table
 
 AUTHORED = f"""
 [[families.banking]]
@@ -46,6 +46,11 @@ default_tier = "fast"
 tiers.accurate = {{ deadline_ms = 100, quality_floor = 0.95 }}
 tiers.fast = {{ deadline_ms = 10 }}
 """
+
+
+def cascade(**changes: object) -> dict[str, object]:
+    """A good cascade of the banking family, but for the changes."""
+    return {"small": FAST, "large": ACCURATE, "threshold": 0.9, "accuracy": 0.96, **changes}
 
 
 def authored() -> dict[str, object]:
@@ -80,6 +85,26 @@ class TestReading:
         digests = [key_hash(GLOBEX_KEY), key_hash(ACME_KEY)]
         table = from_data({"tenants": {"acme": {"keys": [ACME_KEY, ACME_KEY], "key_hashes": digests}}})
         assert table.tenants["acme"].key_hashes == [key_hash(ACME_KEY), key_hash(GLOBEX_KEY)]
+
+    def test_shares_and_policies_are_read(self) -> None:
+        written = AUTHORED.replace(
+            f'keys = ["{ACME_KEY}"]', f'keys = ["{ACME_KEY}"]\nweight = 2.5\nreserved_bytes = 1000000'
+        ).replace(
+            'default_tier = "fast"',
+            'default_tier = "fast"\npolicy = "cascade"\n'
+            f'cascade = {{ small = "{FAST}", large = "{ACCURATE}", threshold = 0.8, accuracy = 0.96 }}',
+        )
+        acme = parse_toml(written.encode()).tenants["acme"]
+        assert (acme.weight, acme.reserved_bytes) == (2.5, 1_000_000)
+        banking = acme.domains["banking"]
+        assert banking.policy == "cascade"
+        assert banking.cascade == Cascade(small=FAST, large=ACCURATE, threshold=0.8, accuracy=0.96)
+
+    def test_shares_and_policies_may_be_left_out(self) -> None:
+        """Documents that were written before there were any mean what is usual."""
+        acme = parse_toml(AUTHORED.encode()).tenants["acme"]
+        assert (acme.weight, acme.reserved_bytes) == (1.0, 0)
+        assert (acme.domains["banking"].policy, acme.domains["banking"].cascade) == ("best", None)
 
     def test_an_empty_document_is_an_empty_table(self) -> None:
         assert parse_toml(b"") == Table() == parse_json(b"{}")
@@ -127,7 +152,8 @@ MISTAKES = [
     ("families.banking.2.speed", 3, "families.banking[2]: object contains unknown field `speed`"),
     ("tenants.acme", "me", "tenants.acme: expected a table of names, got str"),
     ("tenants.acme", {}, "tenants.acme: needs keys or key_hashes"),
-    ("tenants.acme.secret", "x", "tenants.acme.secret: unknown field (known: keys, key_hashes, domains)"),
+    ("tenants.acme.secret", "x",
+     "tenants.acme.secret: unknown field (known: keys, key_hashes, domains, weight, reserved_bytes)"),
     ("tenants.acme.keys", "tk_", "tenants.acme.keys: expected a list, got str"),
     ("tenants.acme.key_hashes", ["zz"], "tenants.acme.key_hashes[0]: expected `str` matching regex"),
     ("tenants.acme.keys", [GLOBEX_KEY], "key_hashes: tenant acme has the same key"),
@@ -146,6 +172,28 @@ MISTAKES = [
      "tenants.acme.domains.banking.tiers.fast.quality_floor: expected `float` >= 0.0"),
     ("tenants.acme.domains.banking.tiers.fast", {},
      "tenants.acme.domains.banking.tiers.fast: object missing required field `deadline_ms`"),
+    ("tenants.acme.weight", 0, "tenants.acme.weight: expected `float` >= 0.01"),
+    ("tenants.acme.weight", "heavy", "tenants.acme.weight: expected `float`, got `str`"),
+    ("tenants.acme.reserved_bytes", -1, "tenants.acme.reserved_bytes: expected `int` >= 0"),
+    ("tenants.acme.reserved_bytes", 0.5, "tenants.acme.reserved_bytes: expected `int`, got `float`"),
+    ("tenants.acme.domains.banking.policy", "cheapest",
+     "tenants.acme.domains.banking.policy: invalid enum value 'cheapest'"),
+    ("tenants.acme.domains.banking.policy", "cascade",
+     "tenants.acme.domains.banking.cascade: policy cascade needs one"),
+    ("tenants.acme.domains.banking.cascade", {"small": FAST},
+     "tenants.acme.domains.banking.cascade: object missing required field `large`"),
+    ("tenants.acme.domains.banking.cascade", cascade(threshold=1.5),
+     "tenants.acme.domains.banking.cascade.threshold: expected `float` <= 1.0"),
+    ("tenants.acme.domains.banking.cascade", cascade(extra=1),
+     "tenants.acme.domains.banking.cascade: object contains unknown field `extra`"),
+    ("tenants.acme.domains.banking.cascade", cascade(small=OTHER),
+     "tenants.acme.domains.banking.cascade.small: no ticket dddddddddddd... in family 'banking'"),
+    ("tenants.acme.domains.banking.cascade", cascade(large=OTHER),
+     "tenants.acme.domains.banking.cascade.large: no ticket dddddddddddd... in family 'banking'"),
+    ("tenants.acme.domains.banking.cascade", cascade(small=ACCURATE, large=BALANCED),
+     "tenants.acme.domains.banking.cascade.small: at 20 ms it is not cheaper than the large ticket at 10 ms"),
+    ("tenants.acme.domains.banking.cascade", cascade(small=FAST, large=FAST),
+     "tenants.acme.domains.banking.cascade.small: at 2 ms it is not cheaper than the large ticket at 2 ms"),
 ]  # fmt: skip
 
 

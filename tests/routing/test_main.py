@@ -15,7 +15,7 @@ from routing.document import dump_json
 from routing.keys import key_hash
 from routing.lease import Lease
 from routing.store import Store
-from tests.routing.tables import ACCURATE, ACME_KEY, BALANCED, FAST, example_table
+from tests.routing.tables import ACCURATE, ACME_KEY, FAST, example_table
 
 pytestmark = pytest.mark.redis
 T = TypeVar("T")
@@ -112,6 +112,7 @@ class TestShow:
         for expected in (
             "version 1 (kept: 1)",
             "family banking",
+            "domain banking: family banking, policy best",
             ACCURATE[:12],
             "tenant acme, keys",
             "fast",
@@ -147,18 +148,31 @@ class TestExplain:
         announce_worker(url)
         lines = self.lines(file=file, url=url)
         assert lines[0] == "table version 1, 1 live workers, supposed to hold every ticket with 0 ms of queue"
-        assert lines[1] == "tier balanced: within 25 ms, quality >= 0"
-        assert lines[2].endswith("above tier balanced")
-        assert lines[3].startswith("* balanced")
-        assert "predicted 2 ms on w1 (queue 0 ms) would do, but a better ticket does too" in lines[4]
-        assert lines[5] == f"routed to {BALANCED} on w1: best ticket of tier balanced within 25 ms"
+        assert lines[1] == "tier balanced: within 25 ms, quality >= 0, policy best"
+        assert lines[2].startswith("* accurate")
+        assert "predicted 10 ms on w1 (wait 0 ms) would do, but a better ticket does too" in lines[3]
+        assert "predicted 2 ms on w1 (wait 0 ms) would do, but a better ticket does too" in lines[4]
+        best = "best ticket for tier balanced within 25 ms: the one found for accurate"
+        assert lines[5] == f"routed to {ACCURATE} on w1: {best}"
 
     def test_a_supposed_queue_shows_the_step_down(self, file: Path, url: str) -> None:
         announce_worker(url)
         lines = self.lines("--busy-ms", "20", file=file, url=url)
-        assert "predicted 30 ms on w1 (queue 20 ms) > 25 ms" in lines[3]
+        assert "predicted 40 ms on w1 (wait 20 ms) > 25 ms" in lines[2]
         assert lines[4].startswith("* fast")
-        assert lines[5].startswith(f"routed to {FAST} on w1: stepped down from balanced")
+        assert lines[5].startswith(f"routed to {FAST} on w1: stepped down from accurate")
+
+    def test_a_queue_of_others_is_waited_for_no_longer_than_fairness_lets_it(self, file: Path, url: str) -> None:
+        announce_worker(url)
+        lines = self.lines("--busy-ms", "2000", "--own-ms", "0", file=file, url=url)
+        assert "predicted 30 ms on w1 (wait 10 ms: the tenant's share of 2000 ms of queue) > 25 ms" in lines[2]
+        assert lines[3].startswith("* balanced")
+
+    def test_rows_and_the_ladders_step_can_be_supposed(self, file: Path, url: str) -> None:
+        announce_worker(url)
+        lines = self.lines("--rows", "3", "--skip", "1", file=file, url=url)
+        assert lines[2].endswith("passed over: the ladder stands at step 1, under load")
+        assert "chosen, on worker w1: stepped down from accurate" in lines[3]
 
     def test_the_floor_and_the_pinned_version_are_reasons(self, file: Path, url: str) -> None:
         announce_worker(url)
@@ -166,6 +180,7 @@ class TestExplain:
         assert "quality 0.95 is below the floor 0.96" in lines[3]
         lines = self.lines("--version", FAST[:8], file=file, url=url)
         assert "not the version asked for" in lines[2]
+        assert "not the version asked for" in lines[3]
 
     def test_a_refusal_is_named_with_its_code(self, file: Path, url: str) -> None:
         lines = self.lines(file=file, url=url)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from routing.keys import key_hash, tenant_of
-from server.starter import StarterError, default_table, example_text, fill, read_index
+from server.starter import StarterError, default_table, example_text, fill, packaged, read_index
 from tests.tiny import tiny_bundle
-from tickets.bundle import parse
+from tickets.bundle import TicketId, parse
 from tickets.registry import Registry
 
 KEY = "tk_0123456789abcdef"
@@ -39,6 +39,28 @@ def test_the_default_table_lets_the_demo_tenant_ask_every_family(tmp_path: Path)
     domain = table.tenants["demo"].domains["home"]
     assert {name: tier.deadline_ms for name, tier in domain.tiers.items()} == {"accurate": 100.0, "fast": 25.0}
     assert [ticket.quality for ticket in table.families["home"]] == [0.968, 0.951]
+
+
+def test_quality_counts_out_of_scope_recall_as_much_as_accuracy_where_the_evidence_has_both(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry")
+    for pairs in fill(registry, packaged()).values():
+        for _, ticket in pairs:
+            report = registry.get(TicketId(ticket.id)).manifest.evidence.report
+            assert ticket.quality == (report["in_scope_accuracy"] + report["out_of_scope_recall"]) / 2
+
+
+def test_the_packaged_families_are_better_where_they_cost_more(tmp_path: Path) -> None:
+    """Routing maximises quality, so that a cheaper ticket measured as better would make the others useless."""
+    families = fill(Registry(tmp_path / "registry"), packaged())
+    table = default_table(families, key_hash(KEY))
+    assert {name: [t.tier for t in tickets] for name, tickets in table.best_first.items()} == {
+        "banking": ["accurate", "balanced", "fast"],
+        "travel": ["accurate", "balanced", "fast"],
+    }
+    for name, domain in table.tenants["demo"].domains.items():
+        assert domain.policy == "best"
+        for ticket in table.families[name]:
+            assert domain.tiers[ticket.tier].quality_floor <= ticket.quality
 
 
 def test_a_tier_may_step_down_one_ticket_and_no_further(tmp_path: Path) -> None:
