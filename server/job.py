@@ -6,6 +6,7 @@ Plain state and its bounds; pure, time is an argument. Who owns the replies is l
 
 from typing import Protocol
 
+from server.room import Room
 from server.task import Task, Work, rows_claimed
 from server.tensor import Tensor
 from server.wire import Failure, Message
@@ -27,8 +28,8 @@ class Job:
     """One ask on its way through a worker. Times are seconds of the worker's monotonic clock."""
 
     __slots__ = (
-        "arrived", "ask_id", "batch_texts", "deadline", "entry_id", "inputs", "is_over", "outputs", "parts",
-        "peer", "queue_ms", "run_ms", "task", "tenant", "ticket", "work",
+        "arrived", "ask_id", "batch_texts", "confidence", "deadline", "entry_id", "inputs", "is_over", "outputs",
+        "parts", "peer", "priority", "queue_ms", "run_ms", "task", "tenant", "ticket", "wants_confidence", "work",
     )  # fmt: skip
 
     def __init__(self, peer: Owner, ask_id: int, *, ticket: str, tenant: str, arrived: float, deadline: float) -> None:
@@ -41,12 +42,15 @@ class Job:
         self.deadline = deadline
         self.inputs: list[Tensor] = []
         self.outputs: list[str] = []
+        self.priority = 2
+        self.wants_confidence = False
         # The task is kept by the job, not looked up when it runs: unloading its ticket meanwhile does no harm.
         self.task: Task | None = None
         self.work: Work | None = None
         self.entry_id = 0
         self.is_over = False
         self.parts: list[list[Tensor]] = []
+        self.confidence: list[float] = []
         self.queue_ms = 0.0
         self.run_ms = 0.0
         self.batch_texts = 0
@@ -57,24 +61,28 @@ class Job:
 
 
 class WaitingRoom:
-    """Jobs that wait for their tickets to load, bounded in rows and in bytes of input."""
+    """Jobs that wait for their tickets to load, bounded in rows and in bytes of input, fair between tenants."""
 
     def __init__(self, *, max_texts: int, max_bytes: int) -> None:
-        self._max_texts = max_texts
-        self._max_bytes = max_bytes
-        self._texts = 0
-        self._bytes = 0
+        self._texts: Room[Job] = Room(max_texts)
+        self._bytes: Room[Job] = Room(max_bytes)
         self._jobs: dict[str, list[Job]] = {}
 
-    def add(self, job: Job) -> bool:
-        """Take a job in; False, and nothing changes, when there is no room."""
+    def add(self, job: Job) -> list[Job]:
+        """Take a job in. Returns what has no place now: nothing, the job itself, or newer ones of another tenant."""
         texts, size = _weight(job)
-        if self._texts + texts > self._max_texts or self._bytes + size > self._max_bytes:
-            return False
-        self._texts += texts
-        self._bytes += size
+        gone: list[Job] = []
+        for room, amount in ((self._texts, texts), (self._bytes, size)):
+            displaced = room.make(job.tenant, amount)
+            if displaced is None:
+                return [*gone, job]
+            for one in displaced:
+                self.remove(one)
+            gone += displaced
+        self._texts.enter(job.tenant, job, texts)
+        self._bytes.enter(job.tenant, job, size)
         self._jobs.setdefault(job.ticket, []).append(job)
-        return True
+        return gone
 
     def remove(self, job: Job) -> bool:
         """Whether the job was here; it is no more."""
@@ -102,9 +110,8 @@ class WaitingRoom:
         return late
 
     def _forget(self, job: Job) -> None:
-        texts, size = _weight(job)
-        self._texts -= texts
-        self._bytes -= size
+        self._texts.leave(job.tenant, job)
+        self._bytes.leave(job.tenant, job)
 
 
 def _weight(job: Job) -> tuple[int, int]:

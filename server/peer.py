@@ -34,10 +34,12 @@ class Host(Protocol):
 
 
 class Peer(asyncio.Protocol):
-    """A connection. ``owed`` are the jobs it has no reply to yet; ``gone`` is done when it is closed."""
+    """A connection. ``owed`` are the jobs it has no reply to yet, ``seen`` is the largest id that it has asked
+    under, ``gone`` is done when it is closed."""
 
     def __init__(self, host: Host) -> None:
         self.owed: dict[int, Job] = {}
+        self.seen = 0
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._host = host
         self._reader = FrameReader()

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,11 +21,15 @@ from prometheus_client import CollectorRegistry
 from routing.lease import Lease
 from routing.store import Store, StoreUnavailable
 from server.address import AddressError, of_process, parse
+from server.blame import hold_last_life
 from server.garbage import settle_garbage
+from server.preload import preload
+from server.quarantine import Marker, Quarantine, marker_file, quarantine_file, record_crashes
 from server.runtime import choose_providers
 from server.sessions import Sessions
-from server.telemetry import WorkerMetrics, configure_logging
+from server.telemetry import configure_logging
 from server.worker import Worker
+from server.worker_metrics import WorkerMetrics
 from tickets.registry import Registry
 
 LEASE_TTL_S = 3.0
@@ -39,6 +44,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     redis_url: str
     registry: Path
+    run_dir: Path
     listen: str
     memory_bytes: int
     batch_tokens: int
@@ -56,17 +62,25 @@ async def serve(config: WorkerConfig) -> None:
     measured = CollectorRegistry()
     metrics = WorkerMetrics(measured)
     providers = choose_providers(config.providers)
-    sessions = Sessions(Registry(config.registry), metrics, memory_bytes=config.memory_bytes, providers=providers)
+    marker, quarantine = _blackbox(config)
+    metrics.quarantined.set_function(lambda: len(quarantine.tickets()))
+    sessions = Sessions(
+        Registry(config.registry), metrics, memory_bytes=config.memory_bytes, providers=providers, marker=marker,
+        quarantine=quarantine,
+    )  # fmt: skip
     worker = Worker(
-        config.name, sessions, measured, metrics, batch_tokens=config.batch_tokens, queue_texts=config.queue_texts
-    )
+        config.name, sessions, measured, metrics, batch_tokens=config.batch_tokens, queue_texts=config.queue_texts,
+        marker=marker,
+    )  # fmt: skip
     store = Store.connect(config.redis_url)
     try:
         address = await worker.start(parse(config.listen))
         lease = Lease(kind="worker", name=config.name, address=str(address), pid=os.getpid())
         tasks = [asyncio.create_task(keep_lease(store, lease), name="lease")]
         if config.preload:
-            tasks.append(asyncio.create_task(preload(sessions, Registry(config.registry)), name="preload"))
+            find = partial(fellows, store, config.name)
+            loading = preload(sessions, Registry(config.registry), config.name, config.memory_bytes, find)
+            tasks.append(asyncio.create_task(loading, name="preload"))
         settle_garbage()
         log.info("ready", process=config.name, address=lease.address, pid=lease.pid, providers=providers)
         await stop.wait()
@@ -100,26 +114,25 @@ async def keep_lease(store: Store, lease: Lease) -> None:
         await asyncio.sleep(LEASE_EVERY_S)
 
 
-async def preload(sessions: Sessions, registry: Registry) -> None:
-    """Load the registry's tickets one after another while they fit, so that first asks need not wait.
+async def fellows(store: Store, name: str) -> list[str]:
+    """The live workers by name, this one among them; it alone where Redis does not say.
 
-    Tickets that are asked for go first; one that cannot be loaded is logged by the loader.
+    Those that start together can see one another's leases after a moment, which this takes.
     """
-    loop = asyncio.get_running_loop()
-    loaded = asyncio.Event()
+    await asyncio.sleep(LEASE_EVERY_S)
+    try:
+        return sorted({lease.name for lease in await store.leases("worker")} | {name})
+    except StoreUnavailable:
+        return [name]
 
-    def done(_: str | None) -> None:  # on the loader thread
-        loop.call_soon_threadsafe(loaded.set)
 
-    for ticket in await asyncio.to_thread(registry.ids):
-        try:
-            fits = sessions.fits(ticket)
-        except OSError:
-            continue  # removed meanwhile
-        if fits:
-            loaded.clear()
-            sessions.load(ticket, done, urgent=False)
-            await loaded.wait()
+def _blackbox(config: WorkerConfig) -> tuple[Marker, Quarantine]:
+    """What the supervisor reads after a crash, and where it keeps what it concludes."""
+    config.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = marker_file(config.run_dir, config.name)
+    hold_last_life(config.run_dir, config.name)
+    record_crashes(path)
+    return Marker(path), Quarantine(quarantine_file(config.run_dir))
 
 
 async def _withdraw(store: Store, lease: Lease) -> None:
@@ -168,7 +181,7 @@ def _run(config: WorkerConfig) -> None:
 )  # fmt: skip
 @click.option(
     "--memory-bytes", envvar="TOMBOLA_MEMORY_BYTES", default=1 << 30, type=click.IntRange(min=1),
-    help="Budget for tickets in memory; the least recently used leave first. Leave a third of the machine's free.",
+    help="Budget for tickets in memory; the least valuable leave first. Leave a third of the machine's free.",
 )  # fmt: skip
 @click.option(
     "--batch-tokens", envvar="TOMBOLA_BATCH_TOKENS", default=512, type=click.IntRange(min=1),
@@ -203,6 +216,6 @@ def command(name: str | None, run_dir: Path, listen: str | None, **options: obje
         if listen is None:
             run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             listen = str(own)
-        _run(msgspec.convert({**options, "name": name, "listen": listen}, WorkerConfig))
+        _run(msgspec.convert({**options, "name": name, "run_dir": run_dir, "listen": listen}, WorkerConfig))
     except (AddressError, ValueError, OSError) as error:
         raise click.ClickException(f"worker {name} cannot run: {error}") from error

@@ -9,18 +9,24 @@ again one job at a time, so that only the culprit fails. Connections and loading
 import itertools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from routing.cost import Cost
+from server.batch import Batch, Entry, Slice
 from server.job import Job
-from server.scheduler import Batch, Entry, Scheduler, Slice
-from server.task import Columns, joined, tensors
-from server.telemetry import WorkerMetrics
-from server.wire import Answer, Failure
+from server.profile import Correction, Profiles
+from server.quarantine import Marker
+from server.scheduler import Scheduler
+from server.task import CONFIDENCE, Columns, Task, joined, tensors
+from server.wire import Answer, Failure, Load
+from server.worker_metrics import WorkerMetrics
 
 log = structlog.get_logger()
 
+PROBE_ROWS, PROBE_SIZE = 1, 8
 
 Outcome = tuple[Job, Answer | Failure]
 _Ran = tuple[Slice, Columns, int]  # a slice, the columns of what it ran in, its first row there
@@ -36,12 +42,17 @@ class Runner:
         *,
         batch_tokens: int,
         queue_texts: int,
+        marker: Marker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``marker`` is told what runs, for whoever has to find out what crashed this process."""
         self._metrics = metrics
         self._deliver = deliver
+        self._marker = marker or Marker(None)
         self._clock = clock
-        self._scheduler = Scheduler(batch_tokens=batch_tokens, queue_texts=queue_texts)
+        self._profiles = Profiles()
+        self._scheduler = Scheduler(self._profiles, batch_tokens=batch_tokens, queue_texts=queue_texts)
+        self._probes: deque[Callable[[], None]] = deque()
         self._condition = threading.Condition(threading.Lock())
         self._numbers = itertools.count(1)
         self._is_stopping = False
@@ -61,8 +72,8 @@ class Runner:
             self._thread.join()
 
     def submit(self, jobs: Sequence[Job]) -> list[Job]:
-        """Queue jobs that have a task and work; returns those that find the queue full."""
-        refused = []
+        """Queue jobs that have a task and work; returns those without a place: of these, or others in their favour."""
+        refused: list[Job] = []
         with self._condition:
             for job in jobs:
                 assert job.work is not None
@@ -74,10 +85,12 @@ class Runner:
                     deadline=job.deadline,
                     texts=len(job.work.rows),
                     longest=job.work.longest,
+                    priority=job.priority,
                     payload=job,
                 )
-                if not self._scheduler.push(entry):
-                    refused.append(job)
+                for gone in self._scheduler.push(entry):
+                    gone.payload.is_over = True
+                    refused.append(gone.payload)
             self._condition.notify()
         return refused
 
@@ -98,8 +111,62 @@ class Runner:
         with self._condition:
             return self._scheduler.wait_ms(self._clock())
 
+    def load(self) -> Load:
+        """How busy this worker is and what waits, for those who send it work."""
+        with self._condition:
+            return self._scheduler.load(self._clock())
+
+    def know(self, ticket: str, cost: Cost) -> None:
+        """A ticket has come into memory, and was measured."""
+        with self._condition:
+            self._profiles.know(ticket, cost)
+
+    def forget(self, ticket: str) -> None:
+        """A ticket has gone out of memory."""
+        with self._condition:
+            self._profiles.forget(ticket)
+
+    def cost(self, ticket: str) -> Cost:
+        """What a batch of the ticket is predicted by now."""
+        with self._condition:
+            return self._profiles.cost(ticket)
+
+    def news(self) -> dict[str, Correction]:
+        """How far off the costs of tickets have turned out to be, where that has changed since this last said so."""
+        with self._condition:
+            return self._profiles.news()
+
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """The tenants' weights; 1 for those not named."""
+        with self._condition:
+            self._scheduler.weigh(weights)
+
+    def probe(self, ticket: str, task: Task | None, works: Callable[[], None]) -> None:
+        """Call ``works`` on the run thread, before what waits, once it has run something of ``task``, if there is one.
+
+        It is not called where that fails, or never ends.
+        """
+
+        def check() -> None:
+            if task is not None:
+                self._marker.running(ticket)
+                try:
+                    task.run(task.sample_rows(PROBE_ROWS, PROBE_SIZE))
+                finally:
+                    self._marker.clear_running()
+            works()
+
+        with self._condition:
+            self._probes.append(check)
+            self._condition.notify()
+
     def step(self) -> bool:
-        """Hand back what has expired, then run one batch; whether there was one."""
+        """Answer probes, hand back what cannot be answered in time, then run one batch; whether there was one."""
+        while self._probes:
+            try:
+                self._probes.popleft()()
+            except Exception:
+                log.exception("probe_failed")
         with self._condition:
             now = self._clock()
             expired: list[Job] = [entry.payload for entry in self._scheduler.expired(now)]
@@ -108,7 +175,7 @@ class Runner:
             batch = self._scheduler.take(now)
             wait_ms = self._scheduler.wait_ms(now) if expired else 0.0
         if expired:
-            message = "the deadline passed while the request waited"
+            message = "it waited until the deadline could not be met any more"
             self._deliver([(job, job.failure("deadline_exceeded", message, wait_ms)) for job in expired])
         if batch is None:
             return False
@@ -123,7 +190,7 @@ class Runner:
     def _loop(self) -> None:
         while True:
             with self._condition:
-                while not self._is_stopping and not len(self._scheduler):
+                while not (self._is_stopping or self._probes or len(self._scheduler)):
                     self._condition.wait()
                 if self._is_stopping:
                     return
@@ -131,18 +198,21 @@ class Runner:
 
     def _run(self, batch: Batch, began: float) -> list[Outcome]:
         queue_s = [began - piece.entry.payload.arrived for piece in batch.slices if piece.is_first]
+        self._marker.running(batch.ticket)
         ran, failures = self._attempt(batch.slices, batch.texts)
-        run_s = self._clock() - began
+        self._marker.clear_running()
+        now = self._clock()
+        run_s = now - began
+        is_one_run = not failures and ran[0][1] is ran[-1][1]  # else its time says nothing about the next one's
         for piece in batch.slices:
             job: Job = piece.entry.payload
             if piece.is_first:
                 job.queue_ms = (began - job.arrived) * 1000
             job.run_ms += run_s * 1000
             job.batch_texts += batch.texts  # as run_ms: of all the batches it was part of
-        self._metrics.batch(ticket=batch.ticket, texts=batch.texts, queue_s=queue_s, run_s=run_s)
         with self._condition:
-            self._scheduler.finished(batch, run_s * 1000)
-            wait_ms = self._scheduler.wait_ms(self._clock())
+            ratio = self._scheduler.finished(batch, now, is_sample=is_one_run)
+            wait_ms = self._scheduler.wait_ms(now)
             outcomes: list[Outcome] = []
             for job, reason in failures:
                 if not job.is_over:  # it may have been cancelled, or have expired, between two of its slices
@@ -150,6 +220,7 @@ class Runner:
                     self._scheduler.cancel(job.entry_id)
                     outcomes.append((job, job.failure("inference_failed", reason, wait_ms)))
             done = [(piece, columns, at) for piece, columns, at in ran if not piece.entry.payload.is_over]
+        self._metrics.batch(ticket=batch.ticket, texts=batch.texts, queue_s=queue_s, run_s=run_s, ratio=ratio)
         for piece, columns, at in done:
             answer = _answer(piece, columns, at, wait_ms)
             if answer is not None:
@@ -159,8 +230,10 @@ class Runner:
         return outcomes
 
     def _give_up(self, batch: Batch) -> list[Outcome]:
+        self._marker.clear_running()
         outcomes: list[Outcome] = []
         with self._condition:
+            self._scheduler.finished(batch, self._clock(), is_sample=False)
             for piece in batch.slices:
                 job: Job = piece.entry.payload
                 self._scheduler.cancel(job.entry_id)
@@ -195,7 +268,10 @@ def _answer(piece: Slice, columns: Columns, at: int, wait_ms: float) -> Answer |
     """The answer that this slice completes; None where more of its job is to come."""
     job: Job = piece.entry.payload
     assert job.work is not None
-    job.parts.append(tensors(columns, job.work.outputs, at, at + piece.stop - piece.start))
+    stop = at + piece.stop - piece.start
+    job.parts.append(tensors(columns, job.work.outputs, at, stop))
+    if job.wants_confidence and CONFIDENCE in columns:
+        job.confidence += memoryview(columns[CONFIDENCE].rows(at, stop)).cast("f").tolist()
     if not piece.is_last:
         return None
-    return Answer(job.ask_id, joined(job.parts), job.queue_ms, job.run_ms, job.batch_texts, wait_ms)
+    return Answer(job.ask_id, joined(job.parts), job.queue_ms, job.run_ms, job.batch_texts, wait_ms, job.confidence)

@@ -1,193 +1,290 @@
 """The scheduler: which rows of which asks run next. Pure: no clock, no sockets, no sessions.
 
-Owns the queues of one worker. Earliest deadline first across tickets, no wait window: the
-ticket of the most urgent entry is chosen, and the batch is filled with that ticket's entries
-in order of deadline up to a budget of padded tokens (longest text x texts). An entry larger
-than the budget is cut in slices, so that one big ask cannot hold up everybody else's. Time is
-an argument, and everything pushed comes out exactly once: run, expired or cancelled.
+Earliest deadline first across tickets among the tenants that may be served (`server.fair`), no
+wait window: the most urgent of their first entries chooses the ticket, and the batch is filled
+with that ticket's entries of such tenants, by deadline, up to a budget of padded tokens (longest
+text x texts). An entry larger than the budget is cut in slices, so that one big ask cannot hold up
+everybody else's. Without contention this is plain EDF; under it, no tenant gets further ahead of
+another that waits than `server.fair` says, since each is charged what its own rows take. A priority
+orders a tenant's own entries: it pushes nobody else's. Time is an argument, and everything pushed
+comes out exactly once: run, expired, cancelled, or displaced from a full queue.
 """
 
 import heapq
 import math
-from typing import Any
+from collections.abc import Mapping
+from operator import itemgetter
 
-import msgspec
+from routing.cost import Cost
+from server.batch import PRIORITIES, Batch, Entry, Slice
+from server.busy import Busy
+from server.fair import Fair
+from server.profile import Profiles
+from server.queues import Lane, Queue, Queues, Waiting, by_deadline, soonest_of
+from server.room import displaced
+from server.timely import efficient_rows, give_way, rows_in_time
+from server.wire import Load
 
-PRIOR_MS_PER_TOKEN = 0.02
-_SMOOTHING = 0.2  # weight of the newest batch in a ticket's rate
+_DEADLINE = itemgetter(1, 2)  # of an item of a backlog: then the arrival
 
-
-class Entry(msgspec.Struct, kw_only=True, eq=False):
-    """``texts`` rows of work for one ticket, wanted before ``deadline`` (seconds of the caller's clock).
-
-    ``longest`` is the estimated number of tokens of the longest row. ``done`` counts the rows that
-    batches have taken; only the scheduler changes it. ``payload`` is the caller's.
-    """
-
-    id: int
-    ticket: str
-    tenant: str
-    deadline: float
-    texts: int
-    longest: int
-    payload: Any = None
-    done: int = 0
-
-
-class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows ``start`` to ``stop`` (exclusive) of an entry."""
-
-    entry: Entry
-    start: int
-    stop: int
-
-    @property
-    def is_first(self) -> bool:
-        """Whether the entry begins to run with this slice."""
-        return self.start == 0
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nothing of the entry is left to run after this slice."""
-        return self.stop == self.entry.texts
-
-
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run together now, most urgent first. ``tokens`` is its estimated padded size."""
-
-    ticket: str
-    slices: list[Slice]
-    texts: int
-    tokens: int
-
-
-class _Queue:
-    """One ticket's entries, by deadline and then by arrival; how fast the ticket has been running."""
-
-    __slots__ = ("heap", "rate_ms", "rate_tokens", "tokens")
-
-    def __init__(self) -> None:
-        self.heap: list[tuple[float, int, Entry]] = []
-        self.tokens = 0
-        self.rate_ms = 0.0
-        self.rate_tokens = 0.0
-
-    def ms_per_token(self) -> float:
-        return self.rate_ms / self.rate_tokens if self.rate_tokens > 0 else PRIOR_MS_PER_TOKEN
-
-    def learn(self, ms: float, tokens: int) -> None:
-        # A ratio of averages, not an average of ratios: a full batch says more about the
-        # rate under load than a lone text, whose fixed cost dominates.
-        weight = _SMOOTHING if self.rate_tokens > 0 else 1.0
-        self.rate_ms += weight * (ms - self.rate_ms)
-        self.rate_tokens += weight * (tokens - self.rate_tokens)
+TOLD_TENANTS = 32
+"""Of so many tenants, those with the most waiting, `load` gives figures."""
+_LOOK_AHEAD = 64  # how many entries at a time are looked at to find those that give way
 
 
 class Scheduler:
     """The queues of one worker. Not thread-safe: the caller holds a lock."""
 
-    def __init__(self, *, batch_tokens: int, queue_texts: int) -> None:
-        """``batch_tokens``: padded tokens a batch may have. ``queue_texts``: rows that may wait in all."""
+    def __init__(self, profiles: Profiles, *, batch_tokens: int, queue_texts: int) -> None:
+        """``batch_tokens``: padded tokens a batch may have. ``queue_texts``: rows that may wait in all.
+
+        What tickets cost is asked of ``profiles`` (sizes in tokens), which learn from every batch.
+        """
+        self._profiles = profiles
         self.batch_tokens = batch_tokens
         self.queue_texts = queue_texts
-        self.texts = 0
-        """Rows that wait."""
-        self._live: dict[int, Entry] = {}
-        self._queues: dict[str, _Queue] = {}
-        self._arrivals = 0
-        self._running: tuple[float, float] | None = None  # when it began, its predicted milliseconds
+        self._fair = Fair()
+        self._queues = Queues()
+        self._running: Batch | None = None
+        self._busy = Busy()
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._queues.live)
 
-    def push(self, entry: Entry) -> bool:
-        """Queue an entry; False, and nothing changes, when the queue is full.
+    @property
+    def texts(self) -> int:
+        """Rows that wait."""
+        return self._queues.texts
 
-        An empty queue takes an entry of any size, so that none is refused for ever.
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """The tenants' weights; 1 for those not named."""
+        self._fair.weigh(weights)
+
+    # What comes and goes.
+
+    def push(self, entry: Entry) -> list[Entry]:
+        """Queue an entry. Returns what has no place now: nothing, the entry itself, or newer ones of another tenant.
+
+        A full queue displaces what a tenant with more than its share added last (`server.room`). An
+        empty one takes an entry of any size.
         """
-        if self._live and self.texts + entry.texts > self.queue_texts:
-            return False
-        self._arrivals += 1
-        queue = self._queues.setdefault(entry.ticket, _Queue())
-        heapq.heappush(queue.heap, (entry.deadline, self._arrivals, entry))
-        self._live[entry.id] = entry
-        self._count(queue, entry, entry.texts - entry.done)
-        return True
+        assert 1 <= entry.priority <= PRIORITIES
+        queues = self._queues
+        gone: list[Entry] = []
+        if not queues.live:
+            if self._running is None:
+                self._fair.rest()
+        elif queues.texts + entry.texts - entry.done > self.queue_texts:
+            out = self._make_room(entry)
+            if out is None:
+                return [entry]
+            gone = [waiting.entry for waiting in out]
+            for waiting in out:
+                self._remove(waiting)
+        cost = self._profiles.cost(entry.ticket)
+        latest, row_ms = _latest_start(entry, cost), cost.row_ms + entry.longest * cost.unit_ms
+        if queues.add(entry, latest=latest, row_ms=row_ms, fixed_ms=cost.fixed_ms):
+            self._fair.join(entry.tenant)
+        return gone
 
     def cancel(self, entry_id: int) -> Entry | None:
         """Take an entry out before (the rest of) it runs; None when nothing of it waits."""
-        entry = self._live.pop(entry_id, None)
-        if entry is None:
+        waiting = self._queues.live.get(entry_id)
+        if waiting is None:
             return None
-        queue = self._queues[entry.ticket]
-        self._count(queue, entry, entry.done - entry.texts)
-        if len(queue.heap) > 64 and len(queue.heap) > 2 * len(self._live):  # mostly dead: cancelled, not yet popped
-            queue.heap = [item for item in queue.heap if item[2].id in self._live]
-            heapq.heapify(queue.heap)
-        return entry
+        self._remove(waiting)
+        return waiting.entry
 
     def expired(self, now: float) -> list[Entry]:
-        """Take out the entries whose deadline is not after ``now``."""
-        gone = []
-        for queue in self._queues.values():
-            while (entry := self._head(queue)) is not None and entry.deadline <= now:
-                heapq.heappop(queue.heap)
-                del self._live[entry.id]
-                self._count(queue, entry, entry.done - entry.texts)
-                gone.append(entry)
+        """Take out the entries that can no longer be answered before their deadlines, however it goes; and, under
+        overload, those that could be only at the expense of more others (`server.timely`).
+        """
+        by_time = self._queues.by_time
+        gone: list[Entry] = []
+        while (item := by_time.first()) is not None and item[0] <= now:
+            waiting: Waiting = item[-1]
+            latest = _latest_start(waiting.entry, self._profiles.cost(waiting.entry.ticket))
+            if latest <= now:
+                self._remove(waiting)
+                gone.append(waiting.entry)
+            else:  # part of it has run since, or its ticket turned out to be faster
+                by_time.pop()
+                by_time.push((latest, waiting.arrival, waiting))
+        gone += [waiting.entry for waiting in self._in_the_way(now)]
         return gone
+
+    # What runs.
 
     def take(self, now: float) -> Batch | None:
         """The next batch, or None when nothing waits. Call ``expired(now)`` first, ``finished`` after the run."""
-        if not self._live:
+        if not self._queues.live:
             return None
-        heads = ((queue.heap[0][:2], ticket) for ticket, queue in self._queues.items() if self._head(queue) is not None)
-        _, ticket = min(heads)
-        queue = self._queues[ticket]
-        slices: list[Slice] = []
-        texts, longest = 0, 1
-        while (entry := self._head(queue)) is not None:
-            longest_with = max(longest, entry.longest)
-            room = max(self.batch_tokens // longest_with - texts, 0 if slices else 1)
-            count = min(room, entry.texts - entry.done)
-            if count == 0:
-                break
-            slices.append(Slice(entry=entry, start=entry.done, stop=entry.done + count))
-            self._count(queue, entry, -count)
-            entry.done += count
-            texts, longest = texts + count, longest_with
-            if entry.done < entry.texts:
-                break  # the budget is full; the rest keeps its place by deadline
-            heapq.heappop(queue.heap)
-            del self._live[entry.id]
-        batch = Batch(ticket=ticket, slices=slices, texts=texts, tokens=texts * longest)
-        self._running = (now, batch.tokens * queue.ms_per_token())
+        limit = self._fair.limit()
+        ticket = self._first(limit).entry.ticket
+        slices, tokens = self._fill(self._queues.queues[ticket], limit, now)
+        texts = sum(piece.stop - piece.start for piece in slices)
+        cost = self._profiles.cost(ticket)
+        batch = Batch(
+            ticket=ticket,
+            slices=slices,
+            texts=texts,
+            tokens=tokens,
+            predicted_ms=self._charge(slices, texts, cost),
+            began=now,
+        )
+        self._running = batch
+        self._busy.begin(now)
         return batch
 
-    def finished(self, batch: Batch, run_ms: float) -> None:
-        """Learn from a batch that ran (also one that failed: give the time it took)."""
+    def finished(self, batch: Batch, now: float, *, is_sample: bool = True) -> float | None:
+        """A batch has ended. Returns how many times as long as predicted it took, where that was more than a guess.
+
+        ``is_sample``: whether its time says something about the next ones (not that of a batch that failed).
+        """
         self._running = None
-        self._queues[batch.ticket].learn(run_ms, batch.tokens)
+        self._busy.end(now)
+        if not is_sample:
+            return None
+        ratio = (now - batch.began) * 1000 / max(batch.predicted_ms, 1e-3)
+        return ratio if self._profiles.learn(batch.ticket, ratio) else None
+
+    # How busy it is.
 
     def wait_ms(self, now: float) -> float:
-        """Predicted time until work that arrives now would start."""
-        wait = 0.0
-        if self._running is not None:
-            began, predicted_ms = self._running
-            wait += max(0.0, predicted_ms - (now - began) * 1000)
-        if self._live:
-            wait += math.fsum(queue.tokens * queue.ms_per_token() for queue in self._queues.values())
-        return wait
+        """Predicted time until everything that runs and waits now has run."""
+        return self._running_ms(now) + self._queues.ms
 
-    def _count(self, queue: _Queue, entry: Entry, texts: int) -> None:
-        self.texts += texts
-        queue.tokens += texts * entry.longest
+    def load(self, now: float) -> Load:
+        """The same in parts, for those who predict waits from outside."""
+        queues = self._queues
+        backlogs = list(queues.backlogs.values())
+        weight = sum(self._fair.weight(backlog.tenant) for backlog in backlogs)
+        if len(backlogs) > TOLD_TENANTS:
+            backlogs = heapq.nlargest(TOLD_TENANTS, backlogs, key=lambda one: one.rows_ms + one.fixed_ms)
+        return Load(
+            running_ms=self._running_ms(now),
+            queued_ms=queues.ms,
+            tenants={backlog.tenant: queues.ms_of(backlog) for backlog in backlogs},
+            active_weight=weight,
+            busy=self._busy.fraction(now),
+        )
 
-    def _head(self, queue: _Queue) -> Entry | None:
-        """The most urgent live entry of a queue; the cancelled ones before it leave the heap."""
-        while queue.heap:
-            entry = queue.heap[0][2]
-            if self._live.get(entry.id) is entry:
-                return entry
-            heapq.heappop(queue.heap)
-        return None
+    def _running_ms(self, now: float) -> float:
+        """Until what runs ends. Once overdue it grows again: what runs for twice as long as it should is as
+        likely to take that long again, and a runtime that hangs must look busier and busier."""
+        if self._running is None:
+            return 0.0
+        return abs(self._running.predicted_ms - (now - self._running.began) * 1000)
+
+    def _remove(self, waiting: Waiting) -> None:
+        if self._queues.remove(waiting):
+            self._fair.leave(waiting.entry.tenant)
+
+    def _make_room(self, entry: Entry) -> list[Waiting] | None:
+        queues = self._queues
+        held = {backlog.tenant: backlog.texts for backlog in queues.backlogs.values()}
+        amount = entry.texts - entry.done
+        return displaced(
+            entry.tenant, amount, queues.texts + amount - self.queue_texts, held, weight=self._fair.weight,
+            newest=lambda tenant: (
+                (one, one.entry.texts - one.entry.done) for one in reversed(queues.backlogs[tenant].live.values())
+            ),
+        )  # fmt: skip
+
+    def _first(self, limit: float) -> Waiting:
+        """The most urgent of what tenants within the limit have first. Something waits."""
+        counters, backlogs = self._fair.counters, self._queues.backlogs.values()
+        # Over the tenants that wait (a microsecond for two), never over what they have waiting.
+        heads = [
+            item
+            for backlog in backlogs
+            if counters[backlog.tenant] <= limit and (item := backlog.heap.first()) is not None
+        ]
+        first: Waiting = (heads[0] if len(heads) == 1 else min(heads, key=_DEADLINE))[-1]
+        return first
+
+    def _in_the_way(self, now: float) -> list[Waiting]:
+        """Take out what is given up for others (`server.timely`).
+
+        Work gives way to its own tenant's that has more time. It gives way to other tenants' only where
+        its tenant has been served more than the least served, or where it would hardly be in time all by
+        itself: else a flood would do to everybody what it does to itself.
+        """
+        gone: list[Waiting] = []
+        while len(self._queues.live) > 1:
+            limit = self._fair.limit()
+            first = self._first(limit)
+            entry = first.entry
+            cost = self._profiles.cost(entry.ticket)
+            most = max(1, self.batch_tokens // entry.longest)
+            rows = min(efficient_rows(cost, entry.longest), most)
+            in_time = rows_in_time(cost, entry.longest, (entry.deadline - now) * 1000)
+            if in_time >= rows:
+                break
+            lanes = self._well_served(entry.ticket, limit)
+            if first.lane not in lanes:
+                if in_time < 1 and len(self._queues.live) > rows:
+                    self._remove(first)
+                    gone.append(first)
+                    continue
+                lanes = [first.lane]
+            soonest = soonest_of(lanes, rows + _LOOK_AHEAD)
+            count = give_way(cost, entry.longest, [(one.entry.deadline - now) * 1000 for one in soonest], most)
+            if not count:
+                break
+            for waiting in soonest[:count]:
+                self._remove(waiting)
+            gone += soonest[:count]
+        return gone
+
+    def _well_served(self, ticket: str, limit: float) -> list[Lane]:
+        """What waits for a ticket of the tenants that may be served, but have been served more than the least."""
+        counters, least = self._fair.counters, limit - self._fair.lead_ms
+        return [lane for lane in self._queues.queues[ticket].lanes.values() if least < counters[lane.tenant] <= limit]
+
+    def _fill(self, queue: Queue, limit: float, now: float) -> tuple[list[Slice], int]:
+        """Take slices of a ticket's entries out of the queues, and their padded tokens."""
+        slices: list[Slice] = []
+        texts, longest, in_time = 0, 1, math.inf
+        counters = self._fair.counters
+        lanes = [lane for lane in queue.lanes.values() if counters[lane.tenant] <= limit]
+        for waiting in by_deadline(lanes):
+            entry = waiting.entry
+            start, stop = entry.done, entry.texts
+            longest_with = longest if longest > entry.longest else entry.longest
+            if in_time == math.inf:  # the first that can be in time at all is not made late by who joins it
+                own = rows_in_time(self._profiles.cost(entry.ticket), longest_with, (entry.deadline - now) * 1000)
+                in_time = own if own > texts else math.inf
+            room = int(max(min(self.batch_tokens // longest_with, in_time) - texts, 0 if slices else 1))
+            if room <= 0:
+                break
+            texts, longest = texts + min(room, stop - start), longest_with
+            if room < stop - start:  # the batch is full; the rest keeps its place by deadline
+                slices.append(Slice(entry=entry, start=start, stop=start + room))
+                self._queues.advance(waiting, room)
+                break
+            slices.append(Slice(entry=entry, start=start, stop=stop))
+            self._remove(waiting)
+            entry.done = stop
+        return slices, texts * longest
+
+    def _charge(self, slices: list[Slice], texts: int, cost: Cost) -> float:
+        """Charge each tenant for its rows and for its part of the call; the sum."""
+        each_ms = cost.fixed_ms / texts + cost.row_ms
+        charges: dict[str, float] = {}
+        for piece in slices:
+            entry = piece.entry
+            ms = (piece.stop - piece.start) * (each_ms + entry.longest * cost.unit_ms)
+            charges[entry.tenant] = charges.get(entry.tenant, 0.0) + ms
+        for tenant, ms in charges.items():
+            self._fair.charge(tenant, ms)
+        return sum(charges.values())
+
+
+def _latest_start(entry: Entry, cost: Cost) -> float:
+    """When its run would have to begin for it to make its deadline, if all goes as well as it ever does.
+
+    Of its rows only the longest is known to be that long; and a cost that is often far off says less.
+    """
+    least_ms = cost.fixed_ms + (entry.texts - entry.done) * cost.row_ms + entry.longest * cost.unit_ms
+    return entry.deadline - least_ms * max(0.0, 1 - 2 * cost.spread) / 1000

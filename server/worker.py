@@ -1,35 +1,34 @@
 """The worker: connections from gateways on one side, the run thread and the loader on the other.
 
-Owns the replies this process owes: every Ask gets exactly one Answer or Failure, on the
-connection it came by, or none when that connection is gone. Everything here runs on one
-asyncio loop; the other threads hand their results over with `call_soon_threadsafe`. Which
-work runs next is left to `server.scheduler`, running it to `server.runner`, loading tickets
-to `server.sessions`.
+Owns the conversation: who is connected, what each message sets off, and what gateways are told
+unasked. Everything here runs on one asyncio loop; the other threads hand their results over with
+`call_soon`. Becoming a job is left to `server.intake`, which work runs next to `server.scheduler`,
+running it to `server.runner`, loading tickets to `server.sessions`, the count of replies to
+`server.replies`.
 """
 
 import asyncio
-import contextlib
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from server import address as addresses
 from server.address import Address
-from server.errors import BadRequest
-from server.job import Job, WaitingRoom
+from server.intake import Intake, call_soon
+from server.job import Job
+from server.news import News
 from server.peer import Peer
+from server.quarantine import Marker
+from server.replies import Replies
 from server.runner import Outcome, Runner
-from server.sessions import Sessions
-from server.telemetry import WorkerMetrics, dump
-from server.wire import Answer, Ask, Cancel, Failure, Message, Metrics, Scrape, Status, WireError
+from server.sessions import Change, Sessions
+from server.telemetry import dump
+from server.wire import Ask, Cancel, Load, Message, Metrics, Probe, Probed, Scrape, Shares, Status, WireError
+from server.worker_metrics import WorkerMetrics
 
 HEARTBEAT_S = 0.25
-MAX_REMAINING_S = 600.0
-MAX_WAITING_BYTES = 64 << 20
-"""Inputs held, unread, while their tickets load."""
 DRAIN_QUIET_S = 0.2
 """A draining worker stays this long after its last reply, for asks that were on their way."""
 
@@ -48,6 +47,7 @@ class Worker:
         *,
         batch_tokens: int,
         queue_texts: int,
+        marker: Marker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -56,12 +56,14 @@ class Worker:
         self._registry = registry
         self._metrics = metrics
         self._clock = clock
-        self.runner = Runner(metrics, self._deliver, batch_tokens=batch_tokens, queue_texts=queue_texts, clock=clock)
+        self.runner = Runner(
+            metrics, self._deliver, batch_tokens=batch_tokens, queue_texts=queue_texts, marker=marker, clock=clock
+        )
+        self._replies = Replies(metrics, self.runner.wait_ms)
+        self._intake = Intake(sessions, self.runner, self._replies, queue_texts=queue_texts)
+        self._news = News(sessions.get)
         self._peers: set[Peer] = set()
-        self._waiting = WaitingRoom(max_texts=queue_texts, max_bytes=MAX_WAITING_BYTES)
-        self._owed = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._shares_version = -1
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._address: Address | None = None
@@ -73,7 +75,10 @@ class Worker:
         Without ``run_thread`` nothing runs until the caller calls ``runner.step()`` (tests do).
         """
         self._server, self._address = await addresses.serve(address, lambda: Peer(self))
-        self._sessions.changed = lambda: _call_soon(self._loop, self._broadcast)
+        self._sessions.changed = self._changed
+        held = {ticket: cost for ticket in self._sessions.holds() if (cost := self._sessions.cost(ticket)) is not None}
+        if held:
+            self._changed(Change(loaded=held))
         self._heart = self._loop.create_task(self._beat(), name="heartbeat")
         if run_thread:
             self.runner.start()
@@ -83,19 +88,20 @@ class Worker:
         """Answer what is owed and what still arrives; after ``limit_s`` fail the rest with ``worker_lost``."""
         self.is_draining = True
         self._stop_listening()
-        self._broadcast()
+        self._tell([self._status()])
         try:
             async with asyncio.timeout(limit_s):
                 while True:
-                    await self._idle.wait()
+                    await self._replies.idle.wait()
                     await asyncio.sleep(DRAIN_QUIET_S)
-                    if self._idle.is_set():
+                    if self._replies.idle.is_set():
                         return
         except TimeoutError:
             left = [job for peer in self._peers for job in peer.owed.values()]
             log.warning("drain_incomplete", asks=len(left))
-            self._fail(left, "worker_lost", "the worker is shutting down")
-            self._flush(left)
+            self._replies.fail(left, "worker_lost", "the worker is shutting down")
+            for peer in self._peers:
+                peer.flush()
 
     async def close(self) -> None:
         """Stop listening, end the threads, and close every connection once its replies are written."""
@@ -118,16 +124,13 @@ class Worker:
     def joined(self, peer: Peer) -> None:
         """A gateway has connected: tell it what is here."""
         self._peers.add(peer)
-        peer.send([self._status()])
+        peer.send([self._status(), self._news.everything(), self.runner.load()])
 
     def left(self, peer: Peer) -> None:
         """A gateway is gone: nobody waits for what it asked."""
         self._peers.discard(peer)
-        for job in list(peer.owed.values()):
-            self._cancel(job)
-        self._owed -= len(peer.owed)
-        peer.owed.clear()
-        self._note_idle()
+        for job in self._replies.forget(peer):
+            self._intake.cancel(job)
 
     def receive(self, peer: Peer, messages: Sequence[Message]) -> None:
         """Act on the messages of one read. Raises WireError on one that gateways do not send."""
@@ -136,142 +139,88 @@ class Worker:
         for message in messages:
             match message:
                 case Ask():
-                    ready += self._accept(peer, message, now)
+                    ready += self._intake.accept(peer, message, now)
                 case Cancel(id=ask_id):
-                    self._submit(ready)
+                    self._intake.submit(ready)
                     ready = []
                     job = peer.owed.get(ask_id)
-                    if job is not None and self._cancel(job):
-                        self._fail([job], "cancelled", "the gateway gave it up")
+                    if job is not None and self._intake.cancel(job):
+                        self._replies.fail([job], "cancelled", "the gateway gave it up")
                 case Scrape(id=scrape_id):
                     self._show_queue()
                     peer.post(Metrics(scrape_id, self.name, dump(self._registry)))
+                case Probe(id=probe_id):
+                    self._probe(peer, probe_id, now)
+                case Shares():
+                    self._share(message)
                 case _:
                     raise WireError(f"a gateway does not send {type(message).__name__}")
-        self._submit(ready)
+        self._intake.submit(ready)
         peer.flush()
 
-    def _accept(self, peer: Peer, ask: Ask, now: float) -> list[Job]:
-        """Take an ask on: the job when it can be queued now, nothing when it waits or has been refused."""
-        if ask.id in peer.owed:
-            raise WireError(f"ask {ask.id} came twice")
-        remaining_s = min(ask.remaining_ms / 1000, MAX_REMAINING_S)
-        job = Job(peer, ask.id, ticket=ask.ticket, tenant=ask.tenant, arrived=now, deadline=now + remaining_s)
-        job.inputs, job.outputs = ask.inputs, ask.outputs
-        peer.owed[ask.id] = job
-        self._owed += 1
-        self._idle.clear()
-        if math.isnan(remaining_s) or remaining_s <= 0:
-            self._fail([job], "deadline_exceeded", "the deadline had passed on arrival")
-            return []
-        job.task = self._sessions.get(job.ticket)
-        if job.task is not None:
-            return self._parsed([job])
-        self._wait_for_ticket(job)
-        return []
+    def _probe(self, peer: Peer, probe_id: int, now: float) -> None:
+        """Show that the run thread runs: with the ticket asked for last, or any, or none where none is here."""
+        held = self._news.holds()
+        ticket = self._intake.last_ticket if self._intake.last_ticket in held else "".join(held[:1])
+        task = self._sessions.get(ticket) if ticket else None
 
-    def _parsed(self, jobs: Iterable[Job]) -> list[Job]:
-        """The jobs whose inputs are good; the others are refused, each for itself."""
-        good: list[Job] = []
-        for job in jobs:
-            assert job.task is not None
-            try:
-                job.work = job.task.parse(job.inputs, job.outputs)
-            except BadRequest as error:
-                self._fail([job], "bad_request", error.message)
-            else:
-                job.inputs = []
-                good.append(job)
-        return good
+        def works() -> None:  # on the run thread
+            reply = Probed(probe_id, self.name, (self._clock() - now) * 1000, ticket if task is not None else "")
+            call_soon(self._loop, peer.send, [reply])
 
-    def _submit(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            refused = self.runner.submit(jobs)
-            if refused:
-                self._fail(refused, "overloaded", "the worker's queue is full")
+        self.runner.probe(ticket, task, works)
 
-    def _cancel(self, job: Job) -> bool:
-        """Whether the job has been stopped before it began; otherwise its reply is on its way."""
-        return self._waiting.remove(job) or self.runner.cancel(job)
+    def _share(self, shares: Shares) -> None:
+        """Every gateway sends them; the newest table's count."""
+        if shares.version >= self._shares_version:
+            self._shares_version = shares.version
+            self.runner.weigh({tenant: share.weight for tenant, share in shares.tenants.items()})
+            self._sessions.reserve({tenant: share.reserved_bytes for tenant, share in shares.tenants.items()})
 
-    def _wait_for_ticket(self, job: Job) -> None:
-        reason = self._sessions.failure(job.ticket)
-        if reason is not None:
-            self._fail([job], "ticket_unavailable", reason)
-        elif self._waiting.add(job):
-            self._sessions.load(job.ticket, self._on_loader(job.ticket))
-        else:
-            self._fail([job], "overloaded", "too much waits for tickets to load")
-
-    def _on_loader(self, ticket: str) -> Callable[[str | None], None]:
-        return lambda reason: _call_soon(self._loop, self._loaded, ticket, reason)
-
-    def _loaded(self, ticket: str, reason: str | None) -> None:
-        jobs = self._waiting.pop(ticket)
-        task = self._sessions.get(ticket)
-        if reason is None and task is None:
-            reason = "it was unloaded before it could run: this worker's memory is too small for what it is asked"
-        if reason is not None:
-            self._fail(jobs, "ticket_unavailable", reason)
-        else:
-            for job in jobs:
-                job.task = task
-            self._submit(self._parsed(jobs))
-        self._flush(jobs)
-
-    # Replies.
+    # What other threads tell.
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """On the run thread: hand a batch's outcomes to the loop."""
-        _call_soon(self._loop, self._delivered, outcomes)
+        call_soon(self._loop, self._delivered, outcomes)
 
     def _delivered(self, outcomes: list[Outcome]) -> None:
         for job, reply in outcomes:
-            self._settle(job, reply)
-        self._flush(job for job, _ in outcomes)
+            self._replies.settle(job, reply)
+        asked = {job.peer for job, _ in outcomes}
+        load = self.runner.load()
+        for peer in [peer for peer in self._peers if peer in asked]:
+            peer.send([_as_seen_by(peer, load)])
 
-    def _fail(self, jobs: Iterable[Job], code: str, message: str) -> None:
-        wait_ms = self.runner.wait_ms()
-        for job in list(jobs):
-            self._settle(job, job.failure(code, message, wait_ms))
-
-    def _settle(self, job: Job, reply: Answer | Failure) -> None:
-        """Post the one reply of a job, unless whoever asked is gone."""
-        if job.peer.owed.pop(job.ask_id, None) is None:
-            return
-        if isinstance(reply, Failure):
-            self._metrics.dropped(reply.code, 1)
-        job.peer.post(reply)
-        self._owed -= 1
-        self._note_idle()
-
-    def _flush(self, jobs: Iterable[Job]) -> None:
-        for peer in {job.peer for job in jobs}:
-            peer.flush()
-
-    def _note_idle(self) -> None:
-        if self._owed == 0:
-            self._idle.set()
+    def _changed(self, change: Change) -> None:
+        """On the loader thread: tickets have come or gone. Their costs count from here on, not from the next turn."""
+        for ticket in change.unloaded:
+            self.runner.forget(ticket)
+        for ticket, cost in change.loaded.items():
+            self.runner.know(ticket, cost)
+            self._metrics.costs(ticket, cost)
+        call_soon(self._loop, lambda: self._tell(self._news.changed(change)))
 
     # What gateways are told unasked.
 
     def _status(self) -> Status:
-        return Status(self.name, self._sessions.holds(), self.runner.wait_ms(), self.is_draining)
+        return Status(self.name, self._news.holds(), self.runner.wait_ms(), self.is_draining)
 
-    def _broadcast(self) -> None:
-        if self._peers:
-            status = self._status()
-            for peer in list(self._peers):
-                peer.send([status])
+    def _tell(self, messages: Sequence[Message]) -> None:
+        for peer in list(self._peers):
+            peer.send(messages)
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             try:
-                late = self._waiting.expired(self._clock())
-                self._fail(late, "deadline_exceeded", "the deadline passed while the ticket was loading")
-                self._flush(late)
-                self._broadcast()
+                self._intake.expire(self._clock())
+                corrections = self.runner.news()
+                for ticket in corrections:
+                    self._metrics.costs(ticket, self.runner.cost(ticket))
+                self._tell(self._news.corrected(corrections))
+                load = self.runner.load()
+                for peer in list(self._peers):
+                    peer.send([_as_seen_by(peer, load)])
                 await self._listen_again()
             except Exception:  # gateways take a worker without a heartbeat for dead
                 log.exception("heartbeat_failed")
@@ -294,7 +243,5 @@ class Worker:
             self._server = None
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: object) -> None:
-    """Hand something to the loop from another thread; once the loop is closed nobody is left to tell."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *arguments)
+def _as_seen_by(peer: Peer, load: Load) -> Load:
+    return Load(load.running_ms, load.queued_ms, load.tenants, load.active_weight, load.busy, peer.seen)

@@ -11,6 +11,7 @@ from typing import cast
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from routing.cost import Cost
 from server import address, wire
 from server.telemetry import merge
 from server.tensor import Tensor, from_texts
@@ -18,15 +19,22 @@ from server.tensor import Tensor, from_texts
 GENEROUS_S = 45.0
 
 
+Reply = wire.Answer | wire.Failure | wire.Metrics | wire.Probed
+
+
 class WireClient(asyncio.Protocol):
     """Speaks the wire to a worker and keeps everything it says."""
 
     def __init__(self) -> None:
-        self.replies: dict[int, wire.Answer | wire.Failure | wire.Metrics] = {}
+        self.replies: dict[int, Reply] = {}
         self.order: list[int] = []
         """Ids in the order in which their replies came."""
-        self.frames = 0
+        self.frames: list[list[wire.Message]] = []
         self.statuses: list[wire.Status] = []
+        self.loads: list[wire.Load] = []
+        self.costs: dict[str, Cost] = {}
+        """Of the tickets that it holds, as it has said by now."""
+        self.told: list[wire.Costs | wire.Unloaded] = []
         self.duplicates = 0
         self.is_lost = False
         self.transport: asyncio.Transport
@@ -47,15 +55,27 @@ class WireClient(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         messages = self._reader.feed(data)
-        self.frames += bool(messages)
+        if messages:
+            self.frames.append(messages)
         for message in messages:
-            if isinstance(message, wire.Status):
-                self.statuses.append(message)
-                continue
-            assert isinstance(message, wire.Answer | wire.Failure | wire.Metrics)
-            self.duplicates += message.id in self.replies
-            self.replies[message.id] = message
-            self.order.append(message.id)
+            match message:
+                case wire.Status():
+                    self.statuses.append(message)
+                case wire.Load():
+                    self.loads.append(message)
+                case wire.Costs():
+                    self.told.append(message)
+                    self.costs |= message.costs
+                case wire.Unloaded():
+                    self.told.append(message)
+                    for ticket in message.tickets:
+                        del self.costs[ticket]
+                case wire.Answer() | wire.Failure() | wire.Metrics() | wire.Probed():
+                    self.duplicates += message.id in self.replies
+                    self.replies[message.id] = message
+                    self.order.append(message.id)
+                case _:
+                    raise AssertionError(message)
         self._note()
 
     def send(self, *messages: wire.Message) -> None:
@@ -66,7 +86,7 @@ class WireClient(asyncio.Protocol):
         async with asyncio.timeout(GENEROUS_S), self._changed:
             await self._changed.wait_for(condition)
 
-    async def reply(self, ask_id: int) -> wire.Answer | wire.Failure | wire.Metrics:
+    async def reply(self, ask_id: int) -> Reply:
         await self.until(lambda: ask_id in self.replies or self.is_lost)
         return self.replies[ask_id]
 
@@ -122,9 +142,12 @@ def ask(
     remaining_ms: float = 60_000.0,
     outputs: Sequence[str] = (),
     tenant: str = "acme",
+    priority: int = 2,
+    wants_confidence: bool = False,
 ) -> wire.Ask:
     """An ask for these texts."""
-    return wire.Ask(ask_id, ticket, tenant, remaining_ms, [from_texts("text", texts)], list(outputs))
+    inputs = [from_texts("text", texts)]
+    return wire.Ask(ask_id, ticket, tenant, remaining_ms, inputs, list(outputs), priority, wants_confidence)
 
 
 def output(answer: wire.Answer, name: str) -> Tensor:

