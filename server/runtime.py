@@ -1,18 +1,50 @@
 """The runtime: ONNX graphs opened as functions. The only file that knows ONNX Runtime.
 
 Owns which execution providers are used and the options of every session, each chosen by
-measurement. It leaves memory and lifetimes to `server.sessions`, the meaning of inputs and
-outputs to the task modules.
+measurement, and how tables that several graphs share are given to them. It leaves memory and
+lifetimes to `server.sessions`, the meaning of inputs and outputs to the task modules.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from server.graph_tables import GraphTable, find_tables
+from server.sharing import Parts
+
+RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
 CPU = "CPUExecutionProvider"
 PREFERRED_PROVIDERS = ("CUDAExecutionProvider", CPU)
+
+_TABLE_TYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.float32), 2: np.dtype(np.uint8), 3: np.dtype(np.int8), 10: np.dtype(np.float16),
+}  # fmt: skip
+"""By ONNX's numbers, the element types that word tables have."""
+_IDENTITY = bytes.fromhex(
+    "080812003a370a100a01781201792208"
+    "4964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a02080142040a001011"
+)
+"""A model of one Identity node, x to y."""
+_LOGITS = ["logits"]
+
+
+class _Graph:
+    """A session as a function. It keeps the tables, whose memory the session reads without owning it."""
+
+    __slots__ = ("_run", "_tables")
+
+    def __init__(self, session: ort.InferenceSession, tables: dict[str, ort.OrtValue]) -> None:
+        self._run = session.run
+        self._tables = tables
+
+    def __call__(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._run(_LOGITS, {"input_ids": input_ids})[0]
+        return logits
 
 
 class GraphError(ValueError):
@@ -34,30 +66,50 @@ def is_on_cpu(providers: Sequence[str]) -> bool:
     return providers[0] == CPU
 
 
-def open_graph(model: bytes, providers: Sequence[str]) -> Callable[[NDArray[np.int32]], NDArray[np.float32]]:
+def open_graph(model: bytes, providers: Sequence[str], parts: Parts | None = None) -> RunGraph:
     """Open a graph that takes ``input_ids`` (int32) and gives ``logits``, as a function of one to the other.
 
-    Raises GraphError.
+    Its look-up tables are taken from ``parts``, if given. Raises GraphError.
     """
+    options = _options()
     # ONNX Runtime's fused CPU kernel takes four times as long as the Add and LayerNormalization it replaces.
     slower_fused = ["SkipLayerNormFusion"] if is_on_cpu(providers) else []
+    tables = _shared_tables(model, parts) if parts is not None and is_on_cpu(providers) else {}
     try:
-        session = ort.InferenceSession(model, _options(), providers=list(providers), disabled_optimizers=slower_fused)
+        for name, value in tables.items():
+            options.add_initializer(name, value)
+        session = ort.InferenceSession(model, options, providers=list(providers), disabled_optimizers=slower_fused)
     except Exception as error:  # ONNX Runtime has a class for each status, all of them plain Exceptions
         raise GraphError(f"ONNX Runtime cannot open the graph: {str(error)[:500]}") from error
+    session._model_bytes = None  # kept for a fall-back that we do not use: as large as all the weights
     inputs = [(tensor.name, tensor.type) for tensor in session.get_inputs()]
     if inputs != [("input_ids", "tensor(int32)")]:
         raise GraphError(f"the graph must take input_ids (int32) alone; it takes {inputs}")
     outputs = [(tensor.name, tensor.type) for tensor in session.get_outputs()]
     if ("logits", "tensor(float)") not in outputs:
         raise GraphError(f"the graph must give logits (float); it gives {outputs}")
-    run, wanted = session.run, ["logits"]
+    return _Graph(session, tables)
 
-    def run_graph(input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = run(wanted, {"input_ids": input_ids})[0]
-        return logits
 
-    return run_graph
+def prime() -> None:
+    """Let the runtime set up what it sets up once per process (6 MB), so that no ticket is blamed for it."""
+    ort.InferenceSession(_IDENTITY, _options(), providers=[CPU])
+
+
+def _shared_tables(model: bytes, parts: Parts) -> dict[str, ort.OrtValue]:
+    """The graph's look-up tables as values that any number of sessions read. ONNX Runtime 1.32 then drops
+    its own copy, to the byte; of a matrix it would keep a packed copy all the same."""
+    shared = {}
+    for table in find_tables(model):
+        dtype = _TABLE_TYPES.get(table.element_type)
+        if dtype is not None and len(table.data) == math.prod(table.shape) * dtype.itemsize:
+            kind = f"table:{dtype}:{table.shape}"
+            shared[table.name] = parts.take(kind, table.data, _maker(table, dtype), size=len(table.data))
+    return shared
+
+
+def _maker(table: GraphTable, dtype: np.dtype[Any]) -> Callable[[], ort.OrtValue]:
+    return lambda: ort.OrtValue.ortvalue_from_numpy(np.frombuffer(table.data, dtype).reshape(table.shape).copy())
 
 
 def _options() -> ort.SessionOptions:

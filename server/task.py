@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from routing.cost import Cost
 from server.tensor import Tensor, element_count, encode_bytes
 
 MAX_ROWS = 1024
@@ -17,7 +18,10 @@ MAX_ROWS = 1024
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """One ask, checked: its rows, the estimated tokens of the longest, the outputs it wants."""
+    """One ask, checked: its rows, the estimated tokens of the longest, the outputs it wants.
+
+    ``longest`` is the size that the worker's `Cost` is about: see `Task.sample_rows`.
+    """
 
     rows: Sequence[Any]
     longest: int
@@ -51,7 +55,11 @@ class BytesColumn(msgspec.Struct, frozen=True, kw_only=True):
 
 Column = FixedColumn | BytesColumn
 Columns = dict[str, Column]
-"""The outputs of a batch by name; every column has the batch's rows."""
+"""The outputs of a batch by name; every column has the batch's rows. Besides those that the manifest names
+there may be `CONFIDENCE`."""
+
+CONFIDENCE = "confidence"
+"""FP32: how sure the ticket is of each row, calibrated, 0 to 1. For the system itself: nobody can name it."""
 
 
 def tensors(columns: Columns, names: Sequence[str], start: int, stop: int) -> list[Tensor]:
@@ -88,6 +96,9 @@ def rows_claimed(inputs: Sequence[Tensor]) -> int:
 class Task(Protocol):
     """A loaded ticket. ``parse`` is called on the connections' thread, ``run`` on the run thread."""
 
+    max_size: int
+    """No `Work.longest` is above this: the task cuts larger rows."""
+
     def parse(self, inputs: Sequence[Tensor], outputs: Sequence[str]) -> Work:
         """Check one ask completely. Raises server.errors.BadRequest."""
 
@@ -96,3 +107,9 @@ class Task(Protocol):
 
     def run(self, rows: Sequence[Any]) -> Columns:
         """Run one batch of rows that ``parse`` has made. Any exception is the batch's failure."""
+
+    def sample_rows(self, rows: int, size: int) -> list[Any]:
+        """Rows to measure with, each of ``size`` (as `Work.longest` counts; at most ``max_size``)."""
+
+    def cost_in_bytes(self, cost: Cost) -> Cost:
+        """A cost whose sizes are counted as `Work.longest`, for those who only know the bytes of a row's input."""

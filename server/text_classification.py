@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
+from routing.cost import Cost
 from server.errors import BadRequest
-from server.task import MAX_ROWS, BytesColumn, Columns, FixedColumn, Work, length_prefixed
+from server.sharing import Parts
+from server.task import CONFIDENCE, MAX_ROWS, BytesColumn, Columns, FixedColumn, Work, length_prefixed
 from server.tensor import Tensor, TensorError, decode_bytes
+from server.wordpiece import open_tokenizer
 from tickets.bundle import Bundle
 
 MAX_TEXT_BYTES = 1 << 20
@@ -24,6 +26,8 @@ CHARACTERS_PER_TOKEN = 64
 """A text is cut to max_tokens x this many characters before it is tokenized: a megabyte takes 0.25 s to
 tokenize, only for its first few dozen tokens to be kept."""
 _BYTES_PER_TOKEN = 5  # of English in a word-piece vocabulary; only an estimate for the scheduler
+_SPECIAL_TOKENS = 2
+_SAMPLE_WORDS = ["please", "the", "."]  # the first is of the length that words have; an unknown one is one token too
 
 RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
@@ -31,8 +35,11 @@ RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 class TextClassification:
     """One ticket of this task, whose manifest has been checked (`tickets.manifest.check_manifest`)."""
 
-    def __init__(self, bundle: Bundle, run_graph: RunGraph, *, call_tokens: int = 32) -> None:
-        """``call_tokens``: what one call of the graph costs beyond its tokens, in tokens (see `cut_by_length`)."""
+    def __init__(
+        self, bundle: Bundle, run_graph: RunGraph, *, call_tokens: int = 32, parts: Parts | None = None
+    ) -> None:
+        """``call_tokens``: what one call of the graph costs beyond its tokens, in tokens (see `cut_by_length`).
+        ``parts``: where to take a tokenizer from that others may have too."""
         manifest = bundle.manifest
         if manifest.tokenizer is None:
             raise ValueError("the ticket has no tokenizer")
@@ -42,10 +49,14 @@ class TextClassification:
         self._labels = [length_prefixed(label) for label in manifest.labels]
         self._logits = len(self._labels) + (manifest.calibration.out_of_scope == "class")
         self._outputs = [tensor.name for tensor in manifest.outputs]
-        self._max_tokens = manifest.tokenizer.max_tokens
-        self._max_characters = self._max_tokens * CHARACTERS_PER_TOKEN
+        self.max_size = manifest.tokenizer.max_tokens
+        self._max_characters = self.max_size * CHARACTERS_PER_TOKEN
         self._pad_id = manifest.tokenizer.pad_id
-        self._encode = _encoder(bytes(bundle.members[manifest.tokenizer.member]), self._max_tokens)
+        parts = Parts() if parts is None else parts
+        tokenizer = bundle.members[manifest.tokenizer.member]
+        self._encode = parts.take(
+            f"tokenizer:{self.max_size}", tokenizer, lambda: open_tokenizer(bytes(tokenizer), self.max_size, parts)
+        )
 
     def parse(self, inputs: Sequence[Tensor], outputs: Sequence[str]) -> Work:
         """Check one ask: a single BYTES tensor ``text`` of 1 to 1024 UTF-8 texts. Raises BadRequest."""
@@ -64,7 +75,7 @@ class TextClassification:
 
     def run(self, rows: Sequence[str]) -> Columns:
         """Classify the texts. Raises ValueError when the graph does not give finite logits of the right shape."""
-        ids = [encoding.ids for encoding in self._encode(rows)]
+        ids = self._encode(rows)
         groups = cut_by_length([len(tokens) for tokens in ids], self._call_tokens)
         if len(groups) == 1:
             return self._columns(self._logits_of(ids))
@@ -72,6 +83,22 @@ class TextClassification:
         for group in groups:
             logits[group] = self._logits_of([ids[row] for row in group])
         return self._columns(logits)
+
+    def sample_rows(self, rows: int, size: int) -> list[str]:
+        """Texts of ``size`` tokens, two of them special, of a word that this vocabulary takes for one token."""
+        lengths = [len(ids) for ids in self._encode(_SAMPLE_WORDS)]
+        word = _SAMPLE_WORDS[lengths.index(min(lengths))]
+        return [" ".join([word] * max(1, min(size, self.max_size) - _SPECIAL_TOKENS))] * rows
+
+    def cost_in_bytes(self, cost: Cost) -> Cost:
+        """Sizes from tokens to bytes of text; texts beyond ``max_tokens`` cost no more than those."""
+        return Cost(
+            cost.fixed_ms,
+            cost.row_ms + _SPECIAL_TOKENS * cost.unit_ms,
+            cost.unit_ms / _BYTES_PER_TOKEN,
+            cost.spread,
+            float((self.max_size - _SPECIAL_TOKENS) * _BYTES_PER_TOKEN),
+        )
 
     def _texts(self, tensor: Tensor) -> tuple[list[str], int]:
         if tensor.datatype != "BYTES":
@@ -91,7 +118,7 @@ class TextClassification:
             raise BadRequest(f"a text is not UTF-8: {error.reason} at byte {error.start}") from error
         if largest > self._max_characters:
             texts = [text[: self._max_characters] for text in texts]
-        return texts, min(2 + largest // _BYTES_PER_TOKEN, self._max_tokens)
+        return texts, min(_SPECIAL_TOKENS + largest // _BYTES_PER_TOKEN, self.max_size)
 
     def _logits_of(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         padded = np.full((len(ids), max(1, *map(len, ids))), self._pad_id, np.int32)
@@ -115,12 +142,14 @@ class TextClassification:
         best = labels.argmax(axis=1)
         probability = labels[np.arange(rows), best]
         score = self._in_scope_score(scaled, probability)
+        confidence = scaled.max(axis=1) if scaled.shape[1] > labels.shape[1] else probability
         return {
             "label": BytesColumn(elements=[self._labels[i] for i in best.tolist()]),
             "probability": _column("FP32", probability),
             "in_scope": _column("BOOL", score >= np.float32(self._calibration.threshold)),
             "in_scope_score": _column("FP32", score),
             "probabilities": _column("FP32", labels),
+            CONFIDENCE: _column("FP32", confidence),
         }
 
     def _in_scope_score(self, all_: NDArray[np.float32], probability: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -154,12 +183,3 @@ def _column(datatype: str, array: NDArray[Any]) -> FixedColumn:
     row_shape = list(array.shape[1:])
     row_bytes = array.itemsize * (row_shape[0] if row_shape else 1)
     return FixedColumn(datatype=datatype, row_shape=row_shape, row_bytes=row_bytes, data=array.tobytes())
-
-
-def _encoder(tokenizer_json: bytes, max_tokens: int) -> Callable[[Sequence[str]], list[Any]]:
-    tokenizer = Tokenizer.from_buffer(tokenizer_json)
-    tokenizer.enable_truncation(max_tokens)
-    tokenizer.no_padding()  # numpy pads, to the longest of the batch, with the manifest's id
-    # The fast form leaves out the offsets, which nobody here reads; it is missing from older releases.
-    encode: Callable[[Sequence[str]], list[Any]] = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
-    return encode

@@ -3,15 +3,18 @@
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
 from server.address import UnixAddress
+from server.memory import heap_bytes
+from server.quarantine import Marker
 from server.sessions import Sessions
-from server.telemetry import WorkerMetrics
 from server.worker import Worker
+from server.worker_metrics import WorkerMetrics
 from tests.server.peers import WireClient, WorkerProcess
 from tests.tiny import tiny_bundle
 from tickets.registry import Registry
@@ -50,6 +53,25 @@ def worker_metrics() -> WorkerMetrics:
     return WorkerMetrics(CollectorRegistry())
 
 
+MakeSessions = Callable[..., Sessions]
+
+
+@pytest.fixture
+def make_sessions(registry: Registry, worker_metrics: WorkerMetrics) -> Iterator[MakeSessions]:
+    """To make sessions on a clock that stands still, where every ticket counts for the least that one can;
+    closed at the end of the test."""
+    made: list[Sessions] = []
+
+    def make(memory_bytes: int = 1 << 30, **options: Any) -> Sessions:
+        options = {"clock": lambda: 100.0, "heap": lambda: 0} | options
+        made.append(Sessions(registry, worker_metrics, memory_bytes=memory_bytes, providers=CPU, **options))
+        return made[-1]
+
+    yield make
+    for sessions in made:
+        sessions.close()
+
+
 MakeWorker = Callable[..., Awaitable[tuple[Worker, str]]]
 
 
@@ -59,13 +81,21 @@ async def make_worker(registry: Registry, run_dir: Path) -> AsyncIterator[MakeWo
     workers: list[Worker] = []
 
     async def make(
-        *, run_thread: bool = True, batch_tokens: int = 512, queue_texts: int = 4096, memory_bytes: int = 1 << 30
+        *,
+        run_thread: bool = True,
+        batch_tokens: int = 512,
+        queue_texts: int = 4096,
+        memory_bytes: int = 1 << 30,
+        heap: Callable[[], int] = heap_bytes,
+        marker: Marker | None = None,
     ) -> tuple[Worker, str]:
         collectors = CollectorRegistry()
         metrics = WorkerMetrics(collectors)
-        sessions = Sessions(registry, metrics, memory_bytes=memory_bytes, providers=CPU)
+        sessions = Sessions(registry, metrics, memory_bytes=memory_bytes, providers=CPU, heap=heap, marker=marker)
         name = f"w{len(workers)}"
-        worker = Worker(name, sessions, collectors, metrics, batch_tokens=batch_tokens, queue_texts=queue_texts)
+        worker = Worker(
+            name, sessions, collectors, metrics, batch_tokens=batch_tokens, queue_texts=queue_texts, marker=marker
+        )
         workers.append(worker)
         address = await worker.start(UnixAddress(path=str(run_dir / f"{name}.sock")), run_thread=run_thread)
         return worker, str(address)

@@ -1,60 +1,22 @@
 """Sessions: loads are shared, bounded in memory, tried again after a while, and never in the way."""
 
-import gc
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
-import numpy as np
-import onnx
-import psutil
 import pytest
-from onnx import numpy_helper
 
+from server.quarantine import Marker, Quarantine, read_marker
 from server.runtime import choose_providers
-from server.sessions import FAILURE_REMEMBERED_S, Sessions, resident_bytes
-from server.telemetry import WorkerMetrics
+from server.sessions import FAILURE_REMEMBERED_S, Change
+from tests.server.conftest import MakeSessions
+from tests.server.loads import GENEROUS_S, TINY_BYTES, Clock, load
 from tests.tiny import tiny_bundle, tiny_manifest, tiny_onnx, tiny_tokenizer
-from tickets.bundle import pack, parse
+from tickets.bundle import pack
 from tickets.registry import Registry
 
 CPU = ["CPUExecutionProvider"]
-GENEROUS_S = 45.0
-TINY_BYTES = resident_bytes(parse(tiny_bundle()))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-MakeSessions = Callable[..., Sessions]
-
-
-@pytest.fixture
-def make_sessions(registry: Registry, worker_metrics: WorkerMetrics) -> Iterator[MakeSessions]:
-    made: list[Sessions] = []
-
-    def make(memory_bytes: int = 1 << 30, clock: Callable[[], float] | None = None) -> Sessions:
-        made.append(
-            Sessions(registry, worker_metrics, memory_bytes=memory_bytes, providers=CPU, clock=clock or Clock())
-        )
-        return made[-1]
-
-    yield make
-    for sessions in made:
-        sessions.close()
-
-
-def load(sessions: Sessions, ticket: str) -> str | None:
-    """Load and wait: None, or why not."""
-    results: queue.Queue[str | None] = queue.Queue()
-    sessions.load(ticket, results.put)
-    return results.get(timeout=GENEROUS_S)
 
 
 def test_a_loaded_ticket_is_held_and_runs(make_sessions: MakeSessions, ticket: str) -> None:
@@ -101,7 +63,7 @@ def test_the_least_recently_used_ticket_leaves_when_the_budget_is_full(
     make_sessions: MakeSessions, registry: Registry
 ) -> None:
     a, b, c = (registry.put(tiny_bundle(scale=scale)) for scale in (1.0, 2.0, 3.0))
-    sessions = make_sessions(2 * TINY_BYTES + 1000)
+    sessions = make_sessions(2 * TINY_BYTES)
     load(sessions, a)
     load(sessions, b)
     sessions.get(a)
@@ -113,7 +75,7 @@ def test_the_least_recently_used_ticket_leaves_when_the_budget_is_full(
 def test_a_task_in_use_goes_on_working_after_its_ticket_was_unloaded(
     make_sessions: MakeSessions, ticket: str, other_ticket: str
 ) -> None:
-    sessions = make_sessions(TINY_BYTES + 1000)
+    sessions = make_sessions(TINY_BYTES)
     load(sessions, ticket)
     task = sessions.get(ticket)
     load(sessions, other_ticket)
@@ -125,7 +87,7 @@ def test_a_task_in_use_goes_on_working_after_its_ticket_was_unloaded(
 def test_a_ticket_larger_than_the_budget_is_refused_and_costs_nobody_their_place(
     make_sessions: MakeSessions, ticket: str, registry: Registry
 ) -> None:
-    sessions = make_sessions(TINY_BYTES + 1000)
+    sessions = make_sessions(TINY_BYTES)
     load(sessions, ticket)
     large = registry.put(pack(tiny_manifest(), {**_members(), "padding.bin": bytes(1 << 20)}))
     assert "budget" in (load(sessions, large) or "")
@@ -236,38 +198,64 @@ def test_urgent_loads_overtake_the_others(
     assert [order.get(timeout=GENEROUS_S) for _ in range(3)] == ["first", "urgent", "slow"]
 
 
-def _heavy_bundle(seed: int) -> bytes:
-    """A tiny ticket with 24 MB of weights that its graph looks up for every token, and multiplies by zero."""
-    model = onnx.load_from_string(tiny_onnx())
-    ballast = np.random.default_rng(seed).random((1_500_000, 4), np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(ballast, "ballast"))
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float32), "nothing"))
-    nodes = [
-        onnx.helper.make_node("Gather", ["ballast", "input_ids"], ["heavy"]),
-        onnx.helper.make_node("Mul", ["heavy", "nothing"], ["weightless"]),
-        onnx.helper.make_node("Add", ["per_token", "weightless"], ["with_ballast"]),
-    ]
-    for offset, node in enumerate(nodes):
-        model.graph.node.insert(1 + offset, node)
-    total = next(node for node in model.graph.node if "total" in node.output)
-    total.input[0] = "with_ballast"
-    return pack(tiny_manifest(), {**_members(), "model.onnx": model.SerializeToString()})
+def test_changes_are_told_with_what_a_ticket_costs(make_sessions: MakeSessions, ticket: str, other_ticket: str) -> None:
+    changes: list[Change] = []
+    sessions = make_sessions(TINY_BYTES, changed=changes.append)
+    load(sessions, ticket)
+    load(sessions, other_ticket)
+    cost = sessions.cost(other_ticket)
+    assert cost is not None
+    assert cost.of(1, 8) > 0
+    assert sessions.cost(ticket) is None
+    assert [sorted(change.loaded) for change in changes] == [[ticket], [], [other_ticket]]
+    assert [change.unloaded for change in changes] == [[], [ticket], []]
+    assert changes[-1].loaded[other_ticket] == cost
 
 
-def test_unloading_returns_the_memory(make_sessions: MakeSessions, registry: Registry) -> None:
-    """Twelve loads of 24 MB each, one at a time, do not add up."""
-    tickets = [registry.put(_heavy_bundle(seed)) for seed in range(2)]
-    sessions = make_sessions(50 << 20)
-    for ticket in tickets:
-        assert load(sessions, ticket) is None
-    gc.collect()
-    before = psutil.Process().memory_info().rss
-    for _ in range(5):
-        for ticket in tickets:
-            assert load(sessions, ticket) is None
-            assert sessions.holds() == [ticket]
-    gc.collect()
-    assert psutil.Process().memory_info().rss - before < 72 << 20
+def test_what_a_ticket_costs_is_measured_once(
+    make_sessions: MakeSessions, ticket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = make_sessions()
+    load(sessions, ticket)
+    cost = sessions.cost(ticket)
+    sessions.unload([ticket])
+    monkeypatch.setattr("server.opening.measure", lambda *_, **__: 1 // 0)
+    assert load(sessions, ticket) is None
+    assert sessions.cost(ticket) == cost
+
+
+def test_a_ticket_in_quarantine_is_neither_run_nor_loaded_and_says_so(
+    make_sessions: MakeSessions, ticket: str, tmp_path: Path
+) -> None:
+    clock = Clock()
+    quarantine = Quarantine(tmp_path / "quarantine.json", clock=clock)
+    sessions = make_sessions(quarantine=quarantine)
+    assert load(sessions, ticket) is None
+    for _ in range(2):
+        quarantine.count(ticket, "SIGSEGV")
+    assert sessions.get(ticket) is None
+    assert "quarantine" in (sessions.failure(ticket) or "")
+    assert sessions.holds() == []
+    assert "quarantine" in (load(sessions, ticket) or "")
+    quarantine.clear(ticket)
+    assert load(sessions, ticket) is None
+
+
+def test_the_marker_names_what_is_being_loaded(
+    make_sessions: MakeSessions, ticket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "marker"
+    seen = []
+    get = Registry.get
+
+    def look(self: Registry, id_: str) -> object:
+        seen.append(read_marker(path).loading)
+        return get(self, id_)
+
+    monkeypatch.setattr(Registry, "get", look)
+    assert load(make_sessions(marker=Marker(path)), ticket) is None
+    assert seen == [ticket]
+    assert read_marker(path).loading == ""
 
 
 def test_providers_are_those_wanted_that_the_runtime_has() -> None:

@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from routing.cost import Cost
 from server.errors import BadRequest
 from server.runtime import open_graph
-from server.task import joined, tensors
+from server.task import CONFIDENCE, joined, tensors
 from server.tensor import Tensor, decode_bytes, from_texts, to_array
 from server.text_classification import CHARACTERS_PER_TOKEN, MAX_TEXT_BYTES, TextClassification, cut_by_length
 from tests.tiny import LABELS, VOTE, WORDS, tiny_manifest, tiny_onnx, tiny_tokenizer
 from tickets.bundle import Bundle, pack, parse
 from tickets.manifest import Calibration, Manifest
 
+GOOD = from_texts("text", ["rain"])
 NAMES = ["label", "probability", "in_scope", "in_scope_score", "probabilities"]
 
 
@@ -97,6 +99,52 @@ def test_the_in_scope_score_is_the_one_the_calibration_names(
     assert float(np.sum(out["probabilities"])) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("made", "text", "expected"),
+    [
+        (task(), "rain song song", max(softmax(VOTE / 5, 2 * VOTE / 5, 0.0, 0.0))),
+        (task(), "tax law law rain", softmax(VOTE / 6, 0.0, 0.0, 3 * VOTE / 6)[3]),
+        (three_logits(out_of_scope="none"), "rain", softmax(VOTE / 3, 0.0, 0.0)[0]),
+    ],
+)
+def test_confidence_is_the_largest_probability_that_of_out_of_scope_included(
+    made: TextClassification, text: str, expected: float
+) -> None:
+    """A text that is surely out of scope needs no second opinion."""
+    confidence = tensors(made.run([text, "song"]), [CONFIDENCE], 0, 1)[0]
+    assert (confidence.datatype, confidence.shape) == ("FP32", [1])
+    np.testing.assert_allclose(to_array(confidence), [expected], rtol=1e-5)
+
+
+def test_confidence_is_not_an_output_that_callers_can_name() -> None:
+    made = task()
+    assert CONFIDENCE not in made.parse([GOOD], []).outputs
+    with pytest.raises(BadRequest):
+        made.parse([GOOD], [CONFIDENCE])
+
+
+def test_a_cost_in_bytes_predicts_what_the_cost_in_tokens_does() -> None:
+    made, cost = task(), Cost(0.1, 0.02, 0.004, 0.3)
+    in_bytes = made.cost_in_bytes(cost)
+    for size in (5, 40, 300, 5000, MAX_TEXT_BYTES):
+        work = made.parse([from_texts("text", ["x" * size] * 8)], [])
+        assert in_bytes.of(8, size) == pytest.approx(cost.of(8, work.longest), rel=0.02)
+    assert in_bytes.spread == cost.spread
+
+
+@pytest.mark.parametrize(("rows", "size", "tokens"), [(1, 8, 8), (16, 24, 24), (2, 3, 3), (1, 1, 3), (3, 500, 64)])
+def test_sample_rows_have_the_tokens_that_were_asked_for(rows: int, size: int, tokens: int) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def graph(ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        seen.append(ids.shape)
+        return np.zeros((len(ids), 4), np.float32)
+
+    made = TextClassification(bundle(), graph)
+    made.run(made.sample_rows(rows, size))
+    assert seen == [(rows, tokens)]
+
+
 def test_empty_texts_nul_bytes_and_unknown_words_are_classified() -> None:
     out = classify(task(), "", "\x00", "zebra", "\U0001f3b5")
     assert len(out["label"]) == 4
@@ -121,9 +169,6 @@ def test_a_huge_text_is_cut_before_it_is_tokenized() -> None:
     work = task().parse([from_texts("text", ["é" * (MAX_TEXT_BYTES // 2)])], [])
     assert len(work.rows[0]) == 64 * CHARACTERS_PER_TOKEN
     assert work.longest == 64
-
-
-GOOD = from_texts("text", ["rain"])
 
 
 @pytest.mark.parametrize(
