@@ -1,12 +1,15 @@
 """One HTTP connection: uvicorn's protocol, bounded against clients that are slow, greedy or strange.
 
 Owns what a connection may cost before and after a request: the size of a head and the time it
-takes to arrive, requests sent ahead of their answers, answers that nobody reads. An offer to
-upgrade (h2c, websocket) is ignored, as HTTP allows: the request is answered in HTTP/1.1. Bytes
-that are not HTTP get the one JSON form of an error. Requests themselves belong to `server.api`.
+takes to arrive, requests sent ahead of their answers, answers that nobody reads or waits for. An
+offer to upgrade (h2c, websocket) is ignored, as HTTP allows (see `server.http_upgrade`). Bytes that
+are not HTTP get the one JSON form of an error. Requests themselves belong to `server.api`, and when
+a gateway drains to `server.http_server`.
 """
 
 import asyncio
+from functools import partial
+from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
 
 import httptools
@@ -14,7 +17,10 @@ import msgspec
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from server.edge import RESPOND
 from server.errors import BadRequest, Overloaded
+from server.http_answer import respond
+from server.http_upgrade import FRAMING, parser_of_body
 
 MAX_HEADER_BYTES = 64 << 10
 HEAD_S = 30.0
@@ -23,10 +29,19 @@ UNREAD_S = 30.0
 """A client that takes in nothing of its answers for so long is cut off."""
 MAX_AHEAD = 32
 """Beyond so many requests that wait for the answer before theirs, nothing more is read."""
+FIRST_LOOK_S = 0.01
+LAST_LOOK_S = 0.5
+"""How soon, and how often at the last, a client that has finished sending is looked after: has it left?"""
 _PIECE_BYTES = 8 << 10
-_FRAMING = (b"content-length", b"transfer-encoding")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = structlog.get_logger()
+
+
+class Draining:
+    """Whether a server's connections are to end with their next answer; one object for all of them."""
+
+    is_on = False
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -39,13 +54,16 @@ class HttpProtocol(HttpToolsProtocol):
     _has_ended = False
     _unparsed = b""
     _running: RequestResponseCycle | None = None
+    _task: asyncio.Task[None] | None = None
+    _idle_since: float | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, *arguments: Any, max_connections: int, **named: Any) -> None:  # noqa: ANN401
+    def __init__(self, *arguments: Any, max_connections: int, draining: Draining, **named: Any) -> None:  # noqa: ANN401
         """``max_connections`` of this server may be open at a time; the rest is uvicorn's."""
         super().__init__(*arguments, **named)
         self._max_connections = max_connections
+        self._draining = draining
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """asyncio: connected."""
@@ -61,15 +79,28 @@ class HttpProtocol(HttpToolsProtocol):
         self.resume_writing()
         self.pipeline.clear()
         self._unparsed = b""
-        if self._running is not None:  # uvicorn tells the newest request only
+        if self._running is not None and not self._running.response_complete:  # uvicorn tells the newest request only
             self._running.disconnected = True
             self._running.message_event.set()
+            if self._task is not None:
+                self._task.cancel()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """asyncio: the client sends nothing more; it may still wait for the answer to a complete request."""
         self._has_ended = True
-        return bool(self._unparsed) or self._finish()
+        is_owed = bool(self._unparsed) or self._finish()
+        if is_owed:
+            self._look_after(FIRST_LOOK_S)
+        return is_owed
+
+    def drain(self) -> None:
+        """End the connection with the answer to the request that runs, unless another one comes before that.
+
+        Not where requests wait behind it: nothing is read then, and more may have been sent.
+        """
+        if self._running is not None and not self.pipeline and not self._unparsed:
+            self._running.keep_alive = self._running.keep_alive and self._running.response_started
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the client."""
@@ -77,14 +108,45 @@ class HttpProtocol(HttpToolsProtocol):
         self._parse(self._unparsed + data if self._unparsed else data)
 
     def on_response_complete(self) -> None:
-        """uvicorn: an answer has been written; the next request of the connection may run."""
-        super().on_response_complete()
+        """uvicorn: an answer has been written; the next request of the connection may run.
+
+        As uvicorn does it, but for the timer of an idle connection: that is armed once and looks for itself
+        whether the connection has been idle, instead of being made and cancelled with every answer (5 µs).
+        """
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self._idle_since = self.loop.time()
+                if self.timeout_keep_alive_task is None:
+                    self._arm_keep_alive(self.timeout_keep_alive)
         if self.pipeline:
             self.flow.pause_reading()
         if self._unparsed and not self.transport.is_closing():
             self._parse(self._unparsed)
             if self._has_ended and not self._unparsed and not self._finish():
                 self.transport.close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """uvicorn: end the connection, if it has been idle for so long."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # its next answer arms the timer again
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._arm_keep_alive(left_s)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+        if self.transport.is_closing():
+            super()._unset_keepalive_if_required()
+
+    def _arm_keep_alive(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
 
     def pause_writing(self) -> None:
         """asyncio: the client does not read what it is sent."""
@@ -118,8 +180,12 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """httptools: the head is complete."""
         self._is_in_head = False
-        self._body_follows = self.parser.should_upgrade() and any(name in _FRAMING for name, _ in self.headers)
+        self._body_follows = self.parser.should_upgrade() and any(name in FRAMING for name, _ in self.headers)
+        if self._draining.is_on and self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = True  # this one has been sent behind it, and is to be answered too
         super().on_headers_complete()
+        if self._draining.is_on and self._running is self.cycle:
+            self.drain()
 
     def on_message_complete(self) -> None:
         """httptools: the request is complete, unless its parser stopped at an offer to upgrade."""
@@ -140,8 +206,20 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401
+        async def until_it_is_gone(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+            scope[RESPOND] = partial(respond, cycle)
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                if not cycle.disconnected:
+                    raise
+            finally:
+                del scope[RESPOND]  # the cycle holds the scope: left there, every request would wait for the collector
+
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        self._task = self.loop.create_task(cycle.run_asgi(until_it_is_gone))
+        self._task.add_done_callback(self.tasks.discard)
+        self.tasks.add(self._task)
 
     def _parse(self, data: bytes) -> None:
         """Give the parser what came, in pieces: a read may hold thousands of requests, and each takes memory."""
@@ -169,7 +247,7 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             if self._body_follows:
                 self._body_follows = False
-                self.parser = _parser_of_body(self)
+                self.parser = parser_of_body(self)
             return int(upgrade.args[0])
         return len(piece)
 
@@ -179,6 +257,23 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         self.cycle.keep_alive = False
         return True
+
+    def _look_after(self, after_s: float) -> None:
+        """Find out whether a client that has finished sending still waits for its answer.
+
+        One that has left looks the same until it is sent something: its system answers that with a
+        reset. So it is sent an interim response, which HTTP/1.1 clients must be able to skip (RFC 9110,
+        15.2). Nobody reads from the connection any more, so the reset is asked for.
+        """
+        cycle, socket = self._running, self.transport.get_extra_info("socket")
+        if self.transport.is_closing() or cycle is None or cycle.response_started or socket is None:
+            return
+        if socket.getsockopt(SOL_SOCKET, SO_ERROR):
+            self.transport.abort()
+            return
+        if after_s == FIRST_LOOK_S and cycle.scope["http_version"] == "1.1":
+            self.transport.write(_CONTINUE)
+        self.loop.call_later(after_s, self._look_after, min(2 * after_s, LAST_LOOK_S))
 
     def _head_is_late(self) -> None:
         self._head_timer = None
@@ -198,42 +293,3 @@ class HttpProtocol(HttpToolsProtocol):
         self._header_bytes += size
         if self._header_bytes > MAX_HEADER_BYTES:
             raise httptools.HttpParserError("headers too large")
-
-
-class _Rest:
-    """Parser callbacks that keep from the connection the one head that it knows already."""
-
-    def __init__(self, connection: HttpProtocol) -> None:
-        self._connection = connection
-        self._is_known = True
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._is_known:
-            self._connection.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if not self._is_known:
-            self._connection.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_known:
-            self._connection.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if self._is_known:
-            self._is_known = False
-        else:
-            self._connection.on_headers_complete()
-
-
-def _parser_of_body(connection: HttpProtocol) -> httptools.HttpRequestParser:
-    """A parser that stands before the body of the request whose head ``connection`` has just got.
-
-    The old one takes an offered upgrade as accepted, and so no body to follow.
-    """
-    parser = httptools.HttpRequestParser(_Rest(connection))
-    framing = b"".join(b"%b: %b\r\n" % header for header in connection.headers if header[0] in _FRAMING)
-    parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
-    return parser

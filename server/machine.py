@@ -1,7 +1,7 @@
 """What this machine offers: cores, instruction sets, and how to share the cores out.
 
-Owns the reading of scheduler affinity, cgroup quotas and CPU flags, and the rule that
-turns cores into workers. Pure parsers and thin readers of /proc and /sys; where a file is
+Owns the reading of scheduler affinity, cgroup quotas and CPU flags, and the rule of thumb that
+turns cores into gateways and workers. Pure parsers and thin readers of /proc and /sys; where a file is
 absent (another system, a hardened container) the next best answer is given. It starts nothing.
 """
 
@@ -10,10 +10,14 @@ import math
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 USEFUL_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Instruction sets that int8 kernels use: x86-64 first, then Arm."""
+
+GATEWAY_MS = 0.1
+"""What one request takes of a gateway's core, measured under load on a Xeon of 2023 (README.md)."""
 
 
 def quota_of_cpu_max(text: str) -> float | None:
@@ -39,6 +43,11 @@ def available_cores() -> int:
     return cores(affinity, list(_cgroup_quotas()))
 
 
+def default_gateways(core_count: int) -> int:
+    """One gateway for every four cores, at least one: what `share_out` says for tickets of 3,300 texts/s."""
+    return max(1, core_count // 4)
+
+
 def default_workers(core_count: int, gateways: int) -> int:
     """One worker for each core that no gateway needs, at least one.
 
@@ -46,6 +55,32 @@ def default_workers(core_count: int, gateways: int) -> int:
     turns; a gateway keeps about one core busy at full load.
     """
     return max(1, core_count - gateways)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedOut:
+    """How to use the cores, and the requests/s (of one text) that this comes to."""
+
+    gateways: int
+    workers: int
+    requests_per_s: float
+
+
+def share_out(core_count: int, texts_per_s: float, gateway_ms: float = GATEWAY_MS) -> SharedOut:
+    """How many gateways and workers get the most out of ``core_count`` cores.
+
+    ``texts_per_s`` is what a worker runs on a core of its own, ``gateway_ms`` what a request takes of a
+    gateway's core. All that counts is that neither side waits for the other: of all ways to give each
+    process a core the one with the highest rate, and of equals the one with the fewest gateways. On a single core
+    one of each takes turns.
+    """
+    per_gateway = 1000 / gateway_ms
+    if core_count < 2:
+        return SharedOut(1, 1, 1 / (1 / texts_per_s + 1 / per_gateway))
+    ways = [
+        SharedOut(n, core_count - n, min(n * per_gateway, (core_count - n) * texts_per_s)) for n in range(1, core_count)
+    ]
+    return max(ways, key=lambda way: (way.requests_per_s, -way.gateways))
 
 
 def useful_flags(cpuinfo: str) -> list[str]:

@@ -1,13 +1,13 @@
 """The operations side of a gateway: health, and one metrics page for every process.
 
 Owns the operations port's application, the wire listener that gives this process's
-metrics to whoever asks, and the gathering of everybody's. It is a port of its own because
+metrics to whoever asks and answers probes, and the gathering of everybody's. It is a port of its own because
 metrics name tenants. What is measured belongs to `server.telemetry`, the page's form to
 `server.exposition`.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import structlog
@@ -28,11 +28,18 @@ log = structlog.get_logger()
 
 
 class MetricsListener(asyncio.Protocol):
-    """Answers Scrape on a wire connection, and nothing else."""
+    """Answers Scrape and Probe on a wire connection, and nothing else.
 
-    def __init__(self, process: str, registry: CollectorRegistry) -> None:
+    ``workers`` names those that may be sent to, or is None while the gateway does not serve yet: it is
+    asked on the loop that serves HTTP, so an answer shows that this loop turns.
+    """
+
+    def __init__(
+        self, process: str, registry: CollectorRegistry, workers: Callable[[], list[str] | None] = list
+    ) -> None:
         self._process = process
         self._registry = registry
+        self._workers = workers
         self._reader = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
 
@@ -50,9 +57,19 @@ class MetricsListener(asyncio.Protocol):
             self._transport.close()
             return
         for message in messages:
-            if isinstance(message, wire.Scrape):
-                families = dump(self._registry)
-                self._transport.write(wire.encode_frame([wire.Metrics(message.id, self._process, families)]))
+            match message:
+                case wire.Scrape():
+                    self._write(wire.Metrics(message.id, self._process, dump(self._registry)))
+                case wire.Probe():
+                    workers = self._workers()
+                    if workers is not None:
+                        self._write(wire.Probed(message.id, self._process, 0.0, workers=workers))
+                case _:
+                    log.debug("unexpected_message", kind=type(message).__name__)
+
+    def _write(self, message: wire.Message) -> None:
+        assert self._transport is not None
+        self._transport.write(wire.encode_frame([message]))
 
 
 class _Scraper(asyncio.Protocol):

@@ -10,23 +10,26 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from server.listen import ListenError, listen, url
-from server.machine import available_cores, default_workers
+from server.machine import available_cores, default_gateways, default_workers
 from server.state import State, StateError
-from server.up import Example, Running, Settings, Up, UpError
+from server.up import Running, Settings, Up, UpError
+
+if TYPE_CHECKING:
+    from server.beginning import Example
 
 
 @click.command("up", epilog="Example: tombola up --workers 4 --port 9000 --state ./demo")
 @click.option(
     "--gateways",
     type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
     envvar="TOMBOLA_GATEWAYS",
-    help="Gateway processes, which share one port. Add one when the gateway keeps a core busy.",
+    help="Gateway processes, which share one port; `tombola doctor` measures how many suit this machine.  "
+    "[default: one for every four cores]",
 )
 @click.option(
     "--workers",
@@ -92,8 +95,17 @@ from server.up import Example, Running, Settings, Up, UpError
     envvar="TOMBOLA_DRAIN_S",
     help="How long requests in flight may take to finish when you stop.",
 )
+@click.option(
+    "--probe-patience-s",
+    type=click.FloatRange(0, 3600),
+    default=5.0,
+    show_default=True,
+    envvar="TOMBOLA_PROBE_PATIENCE_S",
+    help="A process that owes the answer to a probe for so long is killed and replaced. Longer than any batch "
+    "takes; 0: never.",
+)
 def command(
-    gateways: int,
+    gateways: int | None,
     workers: int | None,
     host: str,
     port: int,
@@ -104,12 +116,14 @@ def command(
     starter: Path | None,
     is_empty: bool,
     drain_s: float,
+    probe_patience_s: float,
 ) -> None:
     """Start everything on this machine and print a curl line that works. Ctrl-C stops it.
 
     The first start fills the state directory: it copies the starter tickets, makes a tenant
     `demo` with a fresh key, and publishes a table. Later starts serve what is there.
     """
+    gateways = gateways or default_gateways(available_cores())
     settings = Settings(
         gateways=gateways,
         workers=workers or default_workers(available_cores(), gateways),
@@ -117,6 +131,7 @@ def command(
         starter=starter,
         is_empty=is_empty,
         drain_s=drain_s,
+        patience_s=probe_patience_s,
     )
     try:
         with contextlib.ExitStack() as stack:
@@ -162,7 +177,7 @@ def banner(running: Running, settings: Settings, state: State, api_url: str, ops
     return "\n".join(lines)
 
 
-def curl(api_url: str, example: Example) -> str:
+def curl(api_url: str, example: "Example") -> str:
     """A command line that asks the example, quoted for a shell."""
     body = json.dumps({"domain": example.domain, "text": example.text}, ensure_ascii=False)
     arguments = [

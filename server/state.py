@@ -40,7 +40,7 @@ class State:
             self._take_lock()
             self.registry.mkdir(exist_ok=True)
             self.redis.mkdir(mode=0o700, exist_ok=True)
-            self.run = _socket_directory(self.root)
+            self.run = _private(run_directory(self.root))
         except OSError as error:
             os.close(self._lock)
             raise StateError(f"cannot write to the state directory {self.root}: {error.strerror}") from error
@@ -99,17 +99,17 @@ class State:
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
 
-def _socket_directory(root: Path) -> Path:
-    """Where the Unix sockets go: ``run/`` inside, or a short private path where that is too long.
+def run_directory(root: Path) -> Path:
+    """Where the Unix sockets of a state directory are: ``run/`` inside, or a short path where that is too long.
 
     The short path follows from the long one, so that the next `up` finds it again.
     """
-    inside = root / "run"
+    inside = root.absolute() / "run"
     if len(os.fsencode(inside)) + SOCKET_NAME_BYTES <= SOCKET_PATH_BYTES:
-        return _private(inside)
+        return inside
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    return _private(base / f"tombola-{os.getuid()}-{digest}")
+    digest = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:12]
+    return base / f"tombola-{os.getuid()}-{digest}"
 
 
 def _private(directory: Path) -> Path:

@@ -2,9 +2,10 @@
 
 Owns the restart policy (pure: `failures_after`, `backoff_s`) and the children it started:
 spawning, noticing deaths, restarting after a back-off, SIGTERM with a grace, then SIGKILL.
-What the parts are, and in which order they stop, is `server.run_up`'s business. Children
-live in sessions of their own, so a Ctrl-C in the terminal reaches only the supervisor, and
-on Linux the kernel kills them when the supervisor dies.
+What the parts are, and in which order they stop, is `server.up`'s business; whether a living
+one still works is found out by `server.watch`. Children live in sessions of their own, so a
+Ctrl-C in the terminal reaches only the supervisor, and on Linux the kernel kills them when
+the supervisor dies.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIRST_BACKOFF_S = 0.1
@@ -48,11 +49,15 @@ class Death:
     failures: int
     """Deaths in a row without a stable life between them, this one included."""
     restart_in_s: float
+    returncode: int | None = None
+    killed_for: str = ""
+    """Why the supervisor itself has killed it; empty: it has not."""
 
 
-def failures_after(failures: int, lived_s: float) -> int:
-    """Deaths in a row, given how many there had been and how long the process lived this time."""
-    return 1 if lived_s >= STABLE_S else failures + 1
+def failures_after(failures: int, lived_s: float, *, has_worked: bool = False) -> int:
+    """Deaths in a row, given how many there had been, how long the process lived this time, and whether it
+    came as far as doing its work: one that did is wanted back at once, however soon it was killed."""
+    return 1 if lived_s >= STABLE_S or has_worked else failures + 1
 
 
 def backoff_s(failures: int) -> float:
@@ -78,6 +83,9 @@ class _Keeper:
         self.ended = asyncio.Event()
         self.stopping = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.spawned_at = 0.0
+        self.has_worked = False
+        self.killed_for = ""
 
     def reap(self) -> None:
         """Notice the end of the process, if it has ended."""
@@ -123,9 +131,33 @@ class Supervisor:
             if keeper.process is not None and keeper.process.poll() is None
         }
 
+    def works(self, name: str) -> None:
+        """Somebody has seen the process of a part do its work."""
+        if name in self._keepers:
+            self._keepers[name].has_worked = True
+
+    def kill(self, name: str, reason: str) -> None:
+        """SIGKILL the process of a part; it is restarted, and its death names the reason."""
+        keeper = self._keepers.get(name)
+        if keeper is not None and not keeper.stopping.is_set():
+            keeper.killed_for = reason
+            keeper.signal(signal.SIGKILL)
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a part of this name is kept alive; no longer once it has been asked to end."""
+        return name in self._keepers and not self._keepers[name].stopping.is_set()
+
     async def stop(self, kind: str, grace_s: float) -> None:
         """End all parts of a kind: SIGTERM, and SIGKILL to what is left after ``grace_s``."""
-        keepers = [keeper for keeper in self._keepers.values() if keeper.part.kind == kind]
+        await self._end([keeper for keeper in self._keepers.values() if keeper.part.kind == kind], grace_s)
+
+    async def retire(self, name: str, grace_s: float) -> None:
+        """End one part for good, as `stop` does, and forget it."""
+        keeper = self._keepers[name]
+        await self._end([keeper], grace_s)
+        del self._keepers[name]
+
+    async def _end(self, keepers: Sequence[_Keeper], grace_s: float) -> None:
         for keeper in keepers:
             keeper.stopping.set()
             keeper.signal(signal.SIGTERM)
@@ -152,27 +184,23 @@ class Supervisor:
             await keeper.task
 
     async def _keep(self, keeper: _Keeper) -> None:
-        failures, started = 0, time.monotonic()
+        failures = 0
         while True:
             await keeper.ended.wait()
             if keeper.stopping.is_set():
                 return
-            lived_s = time.monotonic() - started
-            failures = failures_after(failures, lived_s)
-            delay_s = backoff_s(failures)
-            process = keeper.process
-            how = "could not be started" if process is None else describe_exit(process.returncode)
-            pid = None if process is None else process.pid
-            self._on_death(Death(keeper.part.name, pid, how, lived_s, failures, delay_s))
+            lived_s = time.monotonic() - keeper.spawned_at
+            failures = failures_after(failures, lived_s, has_worked=keeper.has_worked)
+            self._on_death(_death(keeper, lived_s, failures))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(keeper.stopping.wait(), delay_s)
+                await asyncio.wait_for(keeper.stopping.wait(), backoff_s(failures))
                 return
-            started = time.monotonic()
             self._spawn(keeper)
 
     def _spawn(self, keeper: _Keeper) -> None:
         """Start the process; where the system refuses, the keeper treats it as a death."""
         keeper.ended.clear()
+        keeper.spawned_at, keeper.has_worked, keeper.killed_for = time.monotonic(), False, ""
         part = keeper.part
         # preexec_fn is safe here: the supervisor forks from its main thread and runs no other code in threads.
         try:
@@ -188,6 +216,16 @@ class Supervisor:
             keeper.process = None
             keeper.ended.set()
         keeper.reap()  # its SIGCHLD may have come before the keeper knew the process
+
+
+def _death(keeper: _Keeper, lived_s: float, failures: int) -> Death:
+    process = keeper.process
+    if process is None:
+        return Death(keeper.part.name, None, "could not be started", lived_s, failures, backoff_s(failures))
+    return Death(
+        keeper.part.name, process.pid, describe_exit(process.returncode), lived_s, failures, backoff_s(failures),
+        process.returncode, keeper.killed_for,
+    )  # fmt: skip
 
 
 def _die_with_parent(parent: int) -> Callable[[], None] | None:

@@ -1,32 +1,34 @@
 """One run of `tombola up`: which processes, in which order they start and stop.
 
 Owns the order of things: Redis, workers and gateways at once, the first table, the wait for
-readiness, the stop. How each process is started is in `server.parts`, keeping it alive in
-`server.supervisor`, the state directory in `server.state`, the starter tickets in
-`server.starter`; the words on the terminal are `server.run_up`'s. Slow imports wait until
-the children have been started, because their own start-up is what takes time.
+readiness, the stop; and what is done about a death. How each process is started is in
+`server.parts`, keeping it alive in `server.supervisor`, finding out whether it works in
+`server.watch`, replacing it in `server.roll`, the first table in `server.beginning`; the words on
+the terminal are `server.run_up`'s. Slow imports wait until the children have been started,
+because their own start-up is what takes time.
 """
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from routing.embedded import EmbeddedRedis, EmbeddedRedisError
 from server.parts import GATEWAY, REDIS, WORKER, Common, gateway, worker
-from server.ready import POLL_S, wait_until_ready
+from server.ready import wait_until_ready
 from server.state import State
 from server.supervisor import Death, Part, Supervisor
 
 if TYPE_CHECKING:
-    from routing.store import Store
-    from routing.table import Table
-    from tickets.registry import Registry
+    from server.beginning import Example
+    from server.control import Order
+    from server.watch import Watch
 
 HOPELESS_FAILURES = 3
 """A part that dies this often in a row before anything has been served will not come up."""
@@ -55,15 +57,8 @@ class Settings:
     """None: the folder in the package."""
     is_empty: bool
     drain_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A request that the running installation answers."""
-
-    key: str
-    domain: str
-    text: str
+    patience_s: float = 5.0
+    """How long a process may owe an answer to a probe; 0: for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,7 @@ class Running:
 
     redis_url: str
     table_version: int
-    example: Example | None
+    example: "Example | None"
     """None: there is no tenant whose key we have."""
     took_s: float
 
@@ -89,6 +84,8 @@ class Up:
         self._stop = asyncio.Event()
         self._failure: UpError | None = None
         self._is_up = False
+        self._names = {f"{WORKER}-{i}": f"{WORKER}-{i}" for i in range(settings.workers)}
+        self._names |= {f"{GATEWAY}-{i}": f"{GATEWAY}-{i}" for i in range(settings.gateways)}
 
     async def run(self, announce: Callable[[Running], None]) -> None:
         """Start everything, call ``announce`` when it serves, and stop in order when a signal comes.
@@ -96,21 +93,58 @@ class Up:
         Raises UpError when it does not come up; nothing is left running then.
         """
         with self._redis() as (redis_url, redis_parts):
+            common = Common(redis_url, self._state.registry, self._state.run, self._settings.drain_s)
             async with Supervisor(self._died) as supervisor:
                 self._listen_to_signals(supervisor)
-                for part in (*redis_parts, *self._parts(redis_url)):
+                for part in (*redis_parts, *(self._part(place, name, common) for place, name in self._names.items())):
                     supervisor.start(part)
                 try:
-                    await self._serve(redis_url, announce)
+                    async with self._tended(supervisor, common):
+                        await self._serve(redis_url, announce)
                 finally:
                     await self._shut_down(supervisor)
         if self._failure is not None:
             raise self._failure
 
-    async def _serve(self, redis_url: str, announce: Callable[[Running], None]) -> None:
+    @contextlib.asynccontextmanager
+    async def _tended(self, supervisor: Supervisor, common: Common) -> AsyncIterator[None]:
+        """While the block runs, processes that are stuck are replaced, and orders are taken."""
+        from server.control import control_file, serving
         from server.logs import configure_logging
+        from server.watch import Watch
 
         configure_logging()
+        watch = Watch(supervisor, self._state.run, patience_s=self._settings.patience_s or math.inf)
+        for name in self._names.values():
+            watch.begin(name)
+        try:
+            async with serving(control_file(self._state.run), {"restart": self._restart(supervisor, watch, common)}):
+                yield
+        finally:
+            await watch.close()
+
+    def _restart(self, supervisor: Supervisor, watch: "Watch", common: Common) -> "Order":
+        from server.blame import forget
+        from server.control import OrderFailed, Say
+        from server.roll import Roll, RollError
+
+        roll = Roll(
+            supervisor, watch, self._names, lambda place, name: self._part(place, name, common),
+            ready_within_s=READY_WITHIN_S, grace_s=self._settings.drain_s + STOP_MARGIN_S,
+            forget=lambda name: forget(self._state.run, name),
+        )  # fmt: skip
+
+        async def restart(say: Say) -> None:
+            if not self._is_up:
+                raise OrderFailed("it is still coming up: try again in a moment")
+            try:
+                await roll.run(say)
+            except RollError as error:
+                raise OrderFailed(str(error)) from error
+
+        return restart
+
+    async def _serve(self, redis_url: str, announce: Callable[[Running], None]) -> None:
         starting = asyncio.create_task(self._bring_up(redis_url), name="bring up")
         stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
         try:
@@ -127,72 +161,22 @@ class Up:
 
     async def _bring_up(self, redis_url: str) -> Running:
         """Everything between the start of the processes and the first answer."""
-        from routing.store import Store
-        from server.starter import StarterError
-        from tickets.registry import Registry
+        from server.beginning import BeginningError, example, first_table
 
-        registry = Registry(self._state.registry)
+        within_s = REDIS_WITHIN_S if self._settings.redis_url is None else OTHER_REDIS_WITHIN_S
         try:
-            store = Store.connect(redis_url)
-        except ValueError as error:
-            raise UpError(f"--redis-url {redis_url}: {error}") from error
-        try:
-            table = await self._table(store, registry)
-        except StarterError as error:
+            table = await first_table(
+                redis_url, self._state, starter=self._settings.starter, is_empty=self._settings.is_empty,
+                within_s=within_s,
+            )  # fmt: skip
+        except BeginningError as error:
             raise UpError(str(error)) from error
-        finally:
-            await store.close()
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 await wait_until_ready(self._api)
         except TimeoutError:
             raise UpError(f"no answer to /v2/health/ready within {READY_WITHIN_S:g} s; see the log above") from None
-        return Running(redis_url, table.version, self._example(table, registry), time.monotonic() - self._began)
-
-    async def _table(self, store: "Store", registry: "Registry") -> "Table":
-        """The table in Redis; when there is none, the default one, published."""
-        from routing.keys import key_hash, new_key
-        from routing.store import StoreCorrupt, StoreUnavailable, VersionConflict
-        from routing.table import Table
-        from server.starter import default_table, fill, packaged
-
-        families = {} if self._settings.is_empty else fill(registry, self._settings.starter or packaged())
-        is_ours = self._settings.redis_url is None
-        last_try = time.monotonic() + (REDIS_WITHIN_S if is_ours else OTHER_REDIS_WITHIN_S)
-        while True:
-            try:
-                table = await store.load_table()
-                if table is not None:
-                    return table
-                if self._settings.is_empty:
-                    return await store.publish(Table(), expect_version=0)
-                key = self._state.read_key() or new_key()
-                self._state.write_key(key)
-                return await store.publish(default_table(families, key_hash(key)), expect_version=0)
-            except VersionConflict:
-                continue  # another `up` on the same Redis was faster: take its table
-            except StoreCorrupt as error:
-                raise UpError(f"{error}, or start afresh with another --state or --redis-url") from error
-            except StoreUnavailable as error:
-                if time.monotonic() > last_try:
-                    raise UpError(f"Redis does not answer: {error}") from error
-            await asyncio.sleep(POLL_S)
-
-    def _example(self, table: "Table", registry: "Registry") -> Example | None:
-        """A request that works as printed, if the demo key is one of the table's."""
-        from routing.keys import tenant_of
-        from server.starter import example_text
-        from tickets.bundle import BundleError
-        from tickets.registry import TicketMissing
-
-        key = self._state.read_key()
-        tenant = tenant_of(table, key) if key else None
-        if key is None or tenant is None:
-            return None
-        for name, domain in table.tenants[tenant].domains.items():
-            with contextlib.suppress(TicketMissing, BundleError, OSError):
-                return Example(key, name, example_text(registry.get(table.families[domain.family][-1].id)))
-        return None
+        return Running(redis_url, table.version, example(table, self._state), time.monotonic() - self._began)
 
     @contextlib.contextmanager
     def _redis(self) -> Iterator[tuple[str, tuple[Part, ...]]]:
@@ -211,13 +195,11 @@ class Up:
         finally:
             redis.stop()
 
-    def _parts(self, redis_url: str) -> Iterator[Part]:
-        common = Common(redis_url, self._state.registry, self._state.run, self._settings.drain_s)
-        for i in range(self._settings.workers):
-            yield worker(f"worker-{i}", common)
-        for i in range(self._settings.gateways):
-            name = f"gateway-{i}"
-            yield gateway(name, common, self._api, self._ops, self._state.table_cache(name))
+    def _part(self, place: str, name: str, common: Common) -> Part:
+        """The process called ``name`` for a place. What a gateway keeps on disk belongs to the place."""
+        if place.startswith(WORKER):
+            return worker(name, common)
+        return gateway(name, common, self._api, self._ops, self._state.table_cache(place))
 
     def _listen_to_signals(self, supervisor: Supervisor) -> None:
         def asked_to_stop() -> None:
@@ -234,8 +216,12 @@ class Up:
         log: Any = structlog.get_logger(__name__)
         log.error(
             "process_died", part=death.part, pid=death.pid, how=death.how, lived_s=round(death.lived_s, 3),
-            failures=death.failures, restart_in_s=death.restart_in_s,
+            failures=death.failures, restart_in_s=death.restart_in_s, killed_for=death.killed_for or None,
         )  # fmt: skip
+        if death.part.startswith(WORKER):
+            from server.blame import hold_against
+
+            hold_against(death, self._state.run, patience_s=self._settings.patience_s)
         if not self._is_up and death.failures >= HOPELESS_FAILURES:
             hint = f"see {self._state.redis / 'redis.log'}" if death.part == "redis" else "its log is above"
             self._failure = self._failure or UpError(f"{death.part} does not come up ({death.how}): {hint}")

@@ -265,7 +265,7 @@ def patient(table: Table) -> Table:
     return with_tiers(table, deadline_ms=PATIENT_MS)
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Wait until ``condition()`` holds; it looks at other processes, so it is asked again and again."""
     async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110

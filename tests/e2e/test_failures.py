@@ -54,8 +54,10 @@ async def test_with_its_only_worker_killed_requests_are_refused_in_time_and_then
     }
 
 
-async def test_a_worker_that_hangs_keeps_nobody_waiting_and_works_again_when_it_goes_on(up: Installation) -> None:
-    """Stopped, not dead: its connections stand, and only its silence tells."""
+async def test_a_worker_that_hangs_keeps_nobody_waiting_and_works_again_when_it_goes_on(start: Start) -> None:
+    """Stopped, not dead: its connections stand, and only its silence tells. (`up` does not replace it here.)"""
+    up = start("--workers", "2", "--probe-patience-s", "0").wait_until_up()
+    await up.uses(await up.publish(patient))
     hung = up.pid("worker-0")
     assert hung is not None
     async with up.load(concurrency=8) as load:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from click.testing import CliRunner
 
 from server import doctor
 from server.__main__ import COMMANDS, KNOWN_VARIABLES, complaint_about, tombola
+from server.beginning import Example
 from server.run_up import curl
-from server.up import Example
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -73,7 +74,7 @@ def test_a_command_imports_only_what_it_needs(command: str, forbidden: list[str]
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_answers_help_with_its_own_name(name: str) -> None:
-    if name in ("find", "evaluate", "pack"):
+    if name in ("find", "evaluate", "cascade", "pack"):
         pytest.importorskip("torch", reason="the factory is not installed")
     result = CliRunner().invoke(tombola, [name, "--help"])
     assert result.exit_code == 0, result.output
@@ -128,6 +129,22 @@ def test_doctor_reports_every_check_as_json() -> None:
     ]  # fmt: skip
     problems = [finding for finding in findings if finding["state"] == "problem"]
     assert result.exit_code == (1 if problems else 0)
+
+
+def test_doctor_says_what_it_would_run_here_and_from_which_measurement() -> None:
+    finding = doctor.suggest()
+    assert finding.state == "ok"
+    assert re.search(r"^\d+ core\(s\): --gateways \d+ --workers \d+\. One core runs [\d,]+ texts/s of ", finding.text)
+    assert "ms of a core for each request" in finding.text
+
+
+def test_doctor_suggests_without_a_measurement_where_none_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.starter.packaged", lambda: tmp_path)
+    finding = doctor.suggest()
+    assert finding.state == "note"
+    assert re.search(r"--gateways \d+ --workers \d+, unmeasured", finding.text)
 
 
 def test_doctor_fails_when_there_is_no_redis(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-from server.machine import available_cores, cores, default_workers, quota_of_cpu_max, useful_flags
+from server.machine import (
+    available_cores,
+    cores,
+    default_gateways,
+    default_workers,
+    quota_of_cpu_max,
+    share_out,
+    useful_flags,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,37 @@ def test_cores_are_bounded_by_the_tightest_limit(affinity: int, quotas: list[flo
 )
 def test_workers_get_the_cores_that_gateways_leave(core_count: int, gateways: int, expected: int) -> None:
     assert default_workers(core_count, gateways) == expected
+
+
+@pytest.mark.parametrize(("core_count", "expected"), [(1, 1), (2, 1), (7, 1), (8, 2), (64, 16)])
+def test_a_quarter_of_the_cores_are_gateways(core_count: int, expected: int) -> None:
+    assert default_gateways(core_count) == expected
+    assert default_gateways(core_count) + default_workers(core_count, default_gateways(core_count)) >= core_count
+
+
+@pytest.mark.parametrize(
+    ("core_count", "texts_per_s", "gateways", "workers", "requests_per_s"),
+    [
+        (1, 10_000, 1, 1, 5_000),  # they take turns
+        (2, 5_000, 1, 1, 5_000),
+        (4, 10_000, 2, 2, 20_000),  # as much work on either side
+        (4, 3_000, 1, 3, 9_000),
+        (8, 3_000, 2, 6, 18_000),
+        (8, 200, 1, 7, 1_400),  # a slow ticket needs every core that it can get
+        (8, 40_000, 6, 2, 60_000),  # a very fast one is limited by HTTP
+    ],
+)
+def test_cores_are_shared_out_so_that_neither_side_waits(
+    core_count: int, texts_per_s: float, gateways: int, workers: int, requests_per_s: float
+) -> None:
+    best = share_out(core_count, texts_per_s, gateway_ms=0.1)
+    assert (best.gateways, best.workers) == (gateways, workers)
+    assert best.requests_per_s == pytest.approx(requests_per_s)
+
+
+def test_the_default_is_what_the_rule_says_of_a_ticket_of_middling_speed() -> None:
+    for core_count in (4, 8, 16, 64):
+        assert share_out(core_count, 3_300.0).gateways == default_gateways(core_count)
 
 
 def test_flags_are_reported_in_a_fixed_order_and_only_where_present() -> None:
