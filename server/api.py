@@ -23,6 +23,7 @@ from server.errors import ApiError, BadRequest, Internal, MethodNotAllowed, NotF
 from server.gateway import Gateway
 from server.models_api import add_model_routes
 
+CLASSIFY_PATH = "/v1/classify"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 log = structlog.get_logger()
@@ -45,17 +46,17 @@ class HotRoute(Generic[forms.Parsed]):
             reply = await self._gateway.dispatcher.infer(call)
             body, answer_headers = self._form.render(request, parsed, reply)
         except ApiError as error:
-            await edge.send_error(send, error, request_id)
+            await edge.send_error(scope, send, error, request_id)
         except edge.ClientGone:
             return
-        except asyncio.CancelledError:  # the drain time is over
-            await edge.send_error(send, NotReady("this gateway is shutting down", retry_after_s=1.0), request_id)
+        except asyncio.CancelledError:  # the drain time is over, or the client has gone and hears nothing
+            await edge.send_error(scope, send, NotReady("this gateway is shutting down", retry_after_s=1.0), request_id)
             raise
         except Exception:
             log.exception("internal_error", request_id=request_id)
-            await edge.send_error(send, Internal("an internal error; its details are in the log"), request_id)
+            await edge.send_error(scope, send, Internal("an internal error; its details are in the log"), request_id)
         else:
-            await edge.send_body(send, 200, body, answer_headers)
+            await edge.send_body(scope, send, 200, body, answer_headers)
 
     async def _prepare(
         self, scope: edge.Scope, headers: edge.Headers, receive: edge.Receive, request_id: str
@@ -64,7 +65,7 @@ class HotRoute(Generic[forms.Parsed]):
         tenant, arrived = "", time.perf_counter()
         try:
             tenant = self._gateway.tenant(headers)
-            body = await edge.read_body(headers, receive, self._max_body_bytes)
+            body = await edge.read_body(headers, receive, self._max_body_bytes, self._gateway.deadlines)
             arrived = time.perf_counter()  # the promise counts from the moment the request is complete
             request = forms.Request(
                 tenant=tenant, path=scope["path_params"], headers=headers, body=body, id=request_id, arrived=arrived
@@ -80,10 +81,16 @@ class Api(FastAPI):
     121 µs of CPU per request)."""
 
     hot_routes: Sequence[Route] = ()
+    classify: HotRoute[Any] | None = None
+    """The hottest of them, found without any matching."""
 
     async def __call__(self, scope: edge.Scope, receive: edge.Receive, send: edge.Send) -> None:
         """ASGI: hot routes directly, everything else (their 405s too) through FastAPI."""
         if scope["type"] == "http":
+            if scope["path"] == CLASSIFY_PATH and scope["method"] == "POST" and self.classify is not None:
+                scope["path_params"] = {}
+                await self.classify(scope, receive, send)
+                return
             for route in self.hot_routes:
                 match, found = route.matches(scope)
                 if match is Match.FULL:
@@ -147,8 +154,9 @@ def error_response(
 def _add_hot_routes(app: Api, gateway: Gateway, max_body_bytes: int) -> None:
     short = HotRoute(gateway, forms.ShortForm(gateway.dispatcher, gateway.catalogue), max_body_bytes)
     protocol = HotRoute(gateway, forms.ProtocolForm(gateway.dispatcher, gateway.catalogue), max_body_bytes)
+    app.classify = short
     app.hot_routes = [
-        Route("/v1/classify", short, methods=["POST"]),
+        Route(CLASSIFY_PATH, short, methods=["POST"]),
         Route("/v2/models/{model}/infer", protocol, methods=["POST"]),
         Route("/v2/models/{model}/versions/{version}/infer", protocol, methods=["POST"]),
     ]

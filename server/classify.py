@@ -15,7 +15,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from server.errors import BadRequest, InferenceFailed
-from server.tensor import Tensor, TensorError, decode_bytes, to_array
+from server.tensor import Tensor, TensorError, decode_bytes, to_array, to_list
 from server.text import text_tensor
 
 TASK = "text-classification"
@@ -37,6 +37,10 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ]
         | None
     ) = None
+    priority: (
+        Annotated[int, Meta(ge=1, le=3, description="Among your own requests, 1 goes before 2 (default) before 3.")]
+        | None
+    ) = None
     top_k: Annotated[int, Meta(ge=1, le=65536, description="Also list this many labels, best first.")] | None = None
 
 
@@ -55,14 +59,18 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     in_scope: bool
     in_scope_score: float
     top: list[Label] | None = None
+    ticket: str | None = None
+    """The ticket that answered this text, where a cascade asked two."""
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Milliseconds: waiting in the worker's queue, running, and in the gateway altogether."""
+    """Milliseconds: waiting in the worker's queue, running, in the gateway altogether, and what ``total`` was
+    predicted to be when the ticket was chosen."""
 
     queue: float
     run: float
     total: float
+    predicted: float
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,19 +113,25 @@ def outputs(request: Request) -> list[str]:
     return OUTPUTS if request.top_k is None else [*OUTPUTS, "probabilities"]
 
 
-def results(tensors: Sequence[Tensor], labels: Sequence[str], top_k: int | None) -> list[Result]:
-    """One result per text from a ticket's outputs. Raises InferenceFailed when they are not what they should be."""
+def results(
+    tensors: Sequence[Tensor], labels: Sequence[str], top_k: int | None, tickets: Sequence[str] = ()
+) -> list[Result]:
+    """One result per text from a ticket's outputs; ``tickets``: of a cascade, who answered each.
+
+    Raises InferenceFailed when the outputs are not what they should be.
+    """
     named = {tensor.name: tensor for tensor in tensors}
     try:
         label = named["label"]
         names = [name.decode() for name in decode_bytes(label.data, label.shape[0])]
-        columns = [to_array(named[name]).tolist() for name in OUTPUTS[1:]]
+        columns = [to_list(named[name]) for name in OUTPUTS[1:]]
         tops: list[list[Label] | None] = [None] * len(names)
         if top_k is not None:
             tops = [_top(row, labels, top_k) for row in to_array(named["probabilities"])]
+        by: Sequence[str | None] = tickets or [None] * len(names)
         return [
-            Result(label=name, probability=p, in_scope=inside, in_scope_score=score, top=top)
-            for name, p, inside, score, top in zip(names, *columns, tops, strict=True)
+            Result(label=name, probability=p, in_scope=inside, in_scope_score=score, top=top, ticket=ticket)
+            for name, p, inside, score, top, ticket in zip(names, *columns, tops, by, strict=True)
         ]
     except (KeyError, TensorError, ValueError, IndexError) as error:
         raise InferenceFailed(f"the ticket answered with outputs that do not fit its task: {error}") from error

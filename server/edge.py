@@ -12,11 +12,12 @@ import re
 import secrets
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.responses import Response
 
+from server.deadlines import Deadlines
 from server.errors import ApiError, BadRequest, TooLarge, Unauthorized
 
 Scope = MutableMapping[str, Any]
@@ -24,12 +25,15 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
+RESPOND = "tombola.respond"
+"""Where an ASGI scope carries `server.http_answer.respond` for its request."""
 BODY_S = 10.0
 """A body that takes longer to arrive is given up."""
 DISCARD_BYTES = 16 << 20
 DISCARD_S = 2.0
 """How much of a refused body is still read away, so that the client hears why instead of a reset."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_PRIORITIES = (b"1", b"2", b"3")
 _JSON = (b"content-type", b"application/json")
 
 
@@ -69,8 +73,16 @@ def key_of(headers: Headers) -> str:
     return key.decode("latin-1")
 
 
-def promise_of(headers: Headers) -> tuple[str | None, float | None]:
-    """Tier and deadline (milliseconds) that the headers ask for. Raises BadRequest."""
+class Promise(NamedTuple):
+    """What the headers ask for; None where they say nothing."""
+
+    tier: str | None
+    deadline_ms: float | None
+    priority: int | None
+
+
+def promise_of(headers: Headers) -> Promise:
+    """Tier, deadline and priority that the headers ask for. Raises BadRequest."""
     tier = headers.get(b"x-tombola-tier")
     deadline = headers.get(b"x-tombola-deadline-ms")
     deadline_ms: float | None = None
@@ -81,10 +93,15 @@ def promise_of(headers: Headers) -> tuple[str | None, float | None]:
             raise BadRequest("X-Tombola-Deadline-Ms must be a number") from error
         if not math.isfinite(deadline_ms) or deadline_ms < 0:
             raise BadRequest("X-Tombola-Deadline-Ms must be a finite number that is not negative")
-    return (None if tier is None else tier.decode("latin-1")), deadline_ms
+    priority = headers.get(b"x-tombola-priority")
+    if priority is not None and priority not in _PRIORITIES:
+        raise BadRequest("X-Tombola-Priority must be 1 (first), 2 or 3 (last)")
+    return Promise(
+        None if tier is None else tier.decode("latin-1"), deadline_ms, None if priority is None else int(priority)
+    )
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limit: int, deadlines: Deadlines) -> bytes:
     """The request's body, inflated if it came compressed; never holds more than ``limit`` bytes of either.
 
     Raises TooLarge, BadRequest, ClientGone.
@@ -95,7 +112,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
             await _discard(receive)
         raise TooLarge(f"the body has {declared[:20].decode()} bytes; the limit is {limit}")
     try:
-        async with asyncio.timeout(BODY_S):
+        with deadlines.within(BODY_S):
             body, has_more = await _read_up_to(limit, receive)
     except TimeoutError as error:
         raise LateBody(f"the body did not arrive within {BODY_S:g} s") from error
@@ -128,14 +145,17 @@ def inflate(body: bytes, encoding: bytes, limit: int) -> bytes:
     return data
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def send_json(scope: Scope, send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     """Answer with a JSON body."""
-    await send_body(send, status, body, [_JSON, *headers])
+    await send_body(scope, send, status, body, [_JSON, *headers])
 
 
-async def send_body(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    """Answer with a body whose content type is among ``headers``."""
+async def send_body(scope: Scope, send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Answer with a body whose content type is among ``headers``; in one write, where the server offers that."""
     headers.append((b"content-length", b"%d" % len(body)))
+    respond = scope.get(RESPOND)
+    if respond is not None and respond(status, headers, body):
+        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -158,10 +178,10 @@ def error_parts(error: ApiError, request_id: str) -> tuple[bytes, list[tuple[byt
     return body, headers
 
 
-async def send_error(send: Send, error: ApiError, request_id: str) -> None:
+async def send_error(scope: Scope, send: Send, error: ApiError, request_id: str) -> None:
     """Answer with an error."""
     body, headers = error_parts(error, request_id)
-    await send_json(send, error.status, body, headers)
+    await send_json(scope, send, error.status, body, headers)
 
 
 async def _next(receive: Receive) -> MutableMapping[str, Any]:

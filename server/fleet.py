@@ -8,6 +8,7 @@ hint. `snapshot()` is what `routing.decide.choose` looks at.
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -15,13 +16,14 @@ import structlog
 
 from routing.lease import Lease
 from routing.store import Store, StoreUnavailable
-from routing.table import Fleet
+from routing.table import Fleet, WorkerView
 from server.address import AddressError
 from server.last_known import LastKnown
 from server.link import Link
+from server.wire import Shares
 
 POLL_S = 0.25
-CHECK_S = 0.5
+CHECK_S = 0.1
 FIRST_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
 
@@ -40,25 +42,43 @@ class WorkerFleet:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._changed: dict[str, asyncio.Event] = {}
         self._has_looked, self._has_link = asyncio.Event(), asyncio.Event()
-        self.redis_seen_at = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.redis_seen_at = self._loop.time()
         """The loop's time when Redis last answered."""
+        self._shares = Shares(0, {})
         self.on_change: Callable[[], None] = lambda: None
         """Called after a worker was linked or lost."""
 
     def snapshot(self) -> Fleet:
         """The workers that can be sent something now; those that may hang only where there is no other."""
-        views = [(link.is_quiet, view) for link in self._links.values() if (view := link.view()) is not None]
-        well = tuple(view for is_quiet, view in views if not is_quiet)
-        return Fleet(workers=well or tuple(view for _, view in views))
+        now = time.monotonic()  # uvloop's own time has steps of a millisecond
+        well: list[WorkerView] = []
+        quiet: list[WorkerView] = []
+        for link in self._links.values():
+            view = link.view(now)
+            if view is not None:
+                (quiet if link.is_quiet(now) else well).append(view)
+        return Fleet(workers=tuple(well or quiet))
 
     def link(self, name: str) -> Link | None:
         """The live connection to a worker."""
         return self._links.get(name)
 
+    def share(self, shares: Shares) -> None:
+        """Tell every worker what the tenants are due, those that are linked later too."""
+        self._shares = shares
+        for link in self._links.values():
+            link.tell(shares)
+
     @property
     def linked(self) -> int:
         """How many workers are connected and may be sent work."""
         return sum(not link.is_draining for link in self._links.values())
+
+    @property
+    def workers(self) -> list[str]:
+        """The names of the workers that are connected and may be sent work."""
+        return [name for name, link in self._links.items() if not link.is_draining]
 
     @property
     def known(self) -> set[str]:
@@ -103,7 +123,7 @@ class WorkerFleet:
         while True:
             try:
                 leases = await self._store.leases("worker")
-                self.redis_seen_at = asyncio.get_running_loop().time()
+                self.redis_seen_at = self._loop.time()
                 is_away = False
                 await self._remember(leases)
                 self.meet(leases)
@@ -128,11 +148,10 @@ class WorkerFleet:
                 self.meet(msgspec.json.decode(kept, type=list[Lease]))
 
     async def _check_links(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            before = loop.time()
+            before = time.monotonic()
             await asyncio.sleep(CHECK_S)
-            now = loop.time()
+            now = time.monotonic()
             if now - before > 2 * CHECK_S:
                 continue  # this process was stopped or starved: what it has not read yet says nothing
             for link in list(self._links.values()):
@@ -152,6 +171,7 @@ class WorkerFleet:
                 continue
             backoff_s = FIRST_BACKOFF_S
             self._links[name] = link
+            link.tell(self._shares)
             self._has_link.set()
             log.info("worker_linked", worker=name, address=lease.address)
             self.on_change()

@@ -10,8 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from server import classify, oip
+from server.call import DEFAULT_PRIORITY, Call, Reply
 from server.catalogue import VERSION_DIGITS, Catalogue
-from server.dispatch import Call, Dispatcher, Reply
+from server.dispatch import Dispatcher
 from server.edge import Headers, promise_of
 from server.errors import BadRequest, InferenceFailed, Unsupported
 
@@ -52,7 +53,7 @@ class ShortForm(Form[classify.Request]):
     def prepare(self, request: Request) -> tuple[Call, classify.Request]:
         """See Form."""
         parsed = classify.parse(request.body)
-        tier, deadline_ms = promise_of(request.headers)
+        promise = promise_of(request.headers)
         model = self._catalogue.model(self._dispatcher.table, request.tenant, parsed.domain)
         if model.manifest.task != classify.TASK:
             raise Unsupported(f"domain '{parsed.domain}' does not classify texts; ask it through /v2/models")
@@ -61,8 +62,9 @@ class ShortForm(Form[classify.Request]):
             domain=parsed.domain,
             inputs=classify.inputs(parsed),
             outputs=classify.outputs(parsed),
-            tier=tier if parsed.tier is None else parsed.tier,
-            deadline_ms=deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
+            tier=promise.tier if parsed.tier is None else parsed.tier,
+            deadline_ms=promise.deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
+            priority=parsed.priority or promise.priority or DEFAULT_PRIORITY,
             arrived=request.arrived,
         )
         return call, parsed
@@ -79,8 +81,12 @@ class ShortForm(Form[classify.Request]):
                 ticket=reply.ticket,
                 parent=self._catalogue.parent(reply.ticket),
                 because=reply.because,
-                results=classify.results(reply.outputs, manifest.labels if manifest else (), parsed.top_k),
-                timings_ms=classify.Timings(_ms(reply.queue_ms), _ms(reply.run_ms), _ms(reply.total_ms)),
+                results=classify.results(
+                    reply.outputs, manifest.labels if manifest else (), parsed.top_k, reply.row_tickets
+                ),
+                timings_ms=classify.Timings(
+                    _ms(reply.queue_ms), _ms(reply.run_ms), _ms(reply.total_ms), _ms(reply.predicted_ms)
+                ),
                 request_id=request.id,
             )
         )
@@ -101,16 +107,17 @@ class ProtocolForm(Form[oip.Infer]):
         version = request.path.get("version")
         if version is not None:
             version = self._catalogue.version(model, version).id
-        tier, deadline_ms = promise_of(request.headers)
+        promise = promise_of(request.headers)
         parsed = oip.parse(request.body, request.headers.get(b"inference-header-content-length"), model.oip)
         call = Call(
             tenant=request.tenant,
             domain=name,
             inputs=parsed.inputs,
             outputs=[output for output, _ in parsed.outputs],
-            tier=tier if parsed.tier is None else parsed.tier,
+            tier=promise.tier if parsed.tier is None else parsed.tier,
             version=version,
-            deadline_ms=deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
+            deadline_ms=promise.deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
+            priority=parsed.priority or promise.priority or DEFAULT_PRIORITY,
             arrived=request.arrived,
         )
         return call, parsed
@@ -133,6 +140,7 @@ class ProtocolForm(Form[oip.Infer]):
                 "queue_ms": _ms(reply.queue_ms),
                 "run_ms": _ms(reply.run_ms),
                 "total_ms": _ms(reply.total_ms),
+                "predicted_ms": _ms(reply.predicted_ms),
             },
             outputs,
         )

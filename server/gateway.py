@@ -9,6 +9,7 @@ from fastapi import Request
 from routing.keys import tenant_of
 from server import edge
 from server.catalogue import Catalogue, Model
+from server.deadlines import Deadlines
 from server.dispatch import Dispatcher
 from server.errors import NotReady, Unauthorized
 from server.fleet import WorkerFleet
@@ -23,6 +24,7 @@ class Gateway:
         self.fleet = fleet
         self.version = version
         self.request_ids = edge.RequestIds()
+        self.deadlines = Deadlines()
         self.is_draining = False
 
     def check_ready(self) -> None:

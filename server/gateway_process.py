@@ -85,7 +85,7 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
     data = HttpServer(app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections)
     ops = HttpServer(ops_app, settings.ops, drain_s=1.0)
     fleet.on_change = lambda: _log_readiness(gateway)
-    async with _metrics_listener(settings, registry) as where:
+    async with _metrics_listener(settings, registry, lambda: fleet.workers if data.started else None) as where:
         lease = Lease(kind="gateway", name=settings.name, address=str(where), pid=os.getpid())
         background = [
             asyncio.create_task(fleet.run(), name="fleet"),
@@ -135,11 +135,13 @@ async def _serve(
 
 
 @contextlib.asynccontextmanager
-async def _metrics_listener(settings: Settings, registry: CollectorRegistry) -> AsyncIterator[address.Address]:
-    """The wire address at which this process gives its metrics."""
+async def _metrics_listener(
+    settings: Settings, registry: CollectorRegistry, workers: Callable[[], list[str] | None]
+) -> AsyncIterator[address.Address]:
+    """The wire address at which this process gives its metrics and answers probes."""
     wanted = address.of_process(settings.run_dir, settings.name)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    server, where = await address.serve(wanted, lambda: MetricsListener(settings.name, registry))
+    server, where = await address.serve(wanted, lambda: MetricsListener(settings.name, registry, workers))
     try:
         yield where
     finally:

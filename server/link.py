@@ -2,29 +2,58 @@
 
 A reply is registered before its ask is sent and settled exactly once: by the worker, by the
 loss of the connection (which fails everything owed at once), or by the caller giving up
-(which sends a Cancel). It keeps the worker's latest Status and estimates its queue from
-that and from what has been sent since. It leaves the choice of worker to `routing.decide`,
-retries to `server.dispatch`, and reconnecting to `server.fleet`.
+(which sends a Cancel). A worker that falls silent is suspected: its callers are told to look
+elsewhere too, and what it owes stays owed. What the worker says of itself goes to its
+`server.estimate`. The choice of worker is left to `routing.decide`, retries to `server.retry`,
+reconnecting to `server.fleet`.
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
 from typing import cast
 
 import structlog
 
 from routing.table import WorkerView
 from server import address, wire
+from server.call import Payload
 from server.errors import BY_CODE, Internal, Overloaded, TooLarge, WorkerLost
-from server.tensor import Tensor
+from server.estimate import Estimate
 
 SILENCE_S = 2.0
 """A connected worker that says nothing for so long (it sends heartbeats) is treated as lost."""
 QUIET_S = 0.75
-"""One that has missed some heartbeats may hang: others are asked first."""
-LEARNING_RATE = 0.2
+"""One that has missed some heartbeats may hang: others are asked first, and what it owes is asked elsewhere too."""
 
 log = structlog.get_logger()
+
+
+class Suspected(Exception):
+    """The worker has fallen silent. It may still answer: wait for that with `answer`, or `give_up`."""
+
+    def __init__(self, link: "Link", ask_id: int, late: "asyncio.Future[wire.Answer]") -> None:
+        super().__init__(f"worker {link.name} has fallen silent")
+        self._link = link
+        self._ask_id = ask_id
+        self._late = late
+
+    async def answer(self) -> wire.Answer:
+        """The late answer, or the ApiError that comes instead; cancel this and the worker is told."""
+        return await self._link.reply(self._ask_id, self._late)
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self._link.give_up(self._ask_id, self._late)
+
+
+class _Owed:
+    """A reply that is owed, and in how many milliseconds it was expected (see `Estimate.sent`)."""
+
+    __slots__ = ("expected_ms", "is_suspected", "reply", "sent_at")
+
+    def __init__(self, reply: asyncio.Future[wire.Answer], sent_at: float, expected_ms: float | None) -> None:
+        self.reply, self.sent_at, self.expected_ms = reply, sent_at, expected_ms
+        self.is_suspected = False
 
 
 class Link(asyncio.Protocol):
@@ -40,13 +69,11 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = wire.FrameReader()
-        self._owed: dict[int, asyncio.Future[wire.Answer]] = {}
+        self._owed: dict[int, _Owed] = {}
         self._outbox: list[wire.Message] = []
         self._last_id = 0
-        self._holds: frozenset[str] = frozenset()
-        self._busy_until = 0.0
-        self._row_ms: dict[str, float] = {}
-        self._heard_at = self._loop.time()
+        self._heard_at = time.monotonic()
+        self._estimate = Estimate(name, self._heard_at)
         self._is_full = False
 
     @classmethod
@@ -66,46 +93,70 @@ class Link(asyncio.Protocol):
             raise ConnectionResetError(f"worker {name} at {where}: {link.lost.result()}")
         return link
 
-    async def call(
-        self, *, ticket: str, tenant: str, remaining_ms: float, inputs: list[Tensor], outputs: Sequence[str] = (),
-        row_ms: float = 0.0,
-    ) -> wire.Answer:  # fmt: skip
+    async def call(self, payload: Payload, ticket: str, remaining_ms: float) -> wire.Answer:
         """Ask the worker and wait for its reply; cancel this call and the worker is told.
 
-        ``row_ms`` is what one row of the input is expected to cost, until the worker has shown it.
-        Raises WorkerLost, Overloaded, or the ApiError that the worker names.
+        Raises WorkerLost, Overloaded, the ApiError that the worker names, or Suspected.
         """
         if self.lost.done():
             raise WorkerLost(f"worker {self.name} is lost: {self.lost.result()}")
         if self._is_full:
             raise Overloaded(f"worker {self.name} does not take in what it is sent", retry_after_s=1.0)
         self._last_id += 1
-        ask_id = self._last_id
+        ask_id, now = self._last_id, time.monotonic()
+        expected_ms = self._estimate.sent(
+            ask_id, ticket=ticket, tenant=payload.tenant, rows=payload.rows, row_bytes=payload.row_bytes,
+            service_ms=payload.service_ms.get(ticket, 0.0), now=now,
+        )  # fmt: skip
         reply: asyncio.Future[wire.Answer] = self._loop.create_future()
-        self._owed[ask_id] = reply
-        self._expect(ticket, inputs, row_ms)
-        self._post(wire.Ask(ask_id, ticket, tenant, remaining_ms, inputs, list(outputs)))
-        try:
-            answer = await reply
-        finally:
-            if self._owed.pop(ask_id, None) is not None:  # nobody settled it: the caller gave up
-                self._post(wire.Cancel(ask_id))
-            elif reply.done() and not reply.cancelled():
-                reply.exception()  # seen, even where the caller gave up in this very turn
-        self._learn(ticket, answer)
+        self._owed[ask_id] = _Owed(reply, now, expected_ms)
+        self._post(
+            wire.Ask(
+                ask_id, ticket, payload.tenant, remaining_ms, payload.inputs, payload.outputs, payload.priority,
+                payload.wants_confidence,
+            )
+        )  # fmt: skip
+        answer = await self.reply(ask_id, reply)
+        passed = time.monotonic()
+        self._estimate.took((passed - now) * 1000 - answer.queue_ms - answer.run_ms, passed)
         return answer
 
-    def view(self) -> WorkerView | None:
-        """What routing may know of this worker now; None where it must not be sent anything new."""
+    async def reply(self, ask_id: int, reply: "asyncio.Future[wire.Answer]") -> wire.Answer:
+        """What settles ``reply``; being cancelled meanwhile gives it up."""
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            self.give_up(ask_id, reply)
+            raise
+
+    def give_up(self, ask_id: int, reply: "asyncio.Future[wire.Answer]") -> None:
+        """Nobody waits for the reply: tell the worker, unless it has just come."""
+        owed = self._pop(ask_id, is_settled=False)
+        if owed is not None:
+            self._post(wire.Cancel(ask_id))
+            if owed.expected_ms is not None:
+                now = time.monotonic()
+                self._estimate.took((now - owed.sent_at) * 1000 - owed.expected_ms, now, at_least=True)
+        if reply.done() and not reply.cancelled():
+            reply.exception()  # seen, even where the caller gave up in this very turn
+
+    def tell(self, message: wire.Message) -> None:
+        """Send what needs no reply."""
+        if isinstance(message, wire.Shares):
+            self._estimate.shares(message)
+        self._post(message)
+
+    def view(self, now: float | None = None) -> WorkerView | None:
+        """What routing may know of this worker now (`time.monotonic`); None where it must not be sent anything new."""
         if self.is_draining or self.lost.done() or self._is_full or not self.greeted.done():
             return None
-        wait_ms = max(0.0, self._busy_until - self._loop.time()) * 1000
-        return WorkerView(name=self.name, holds=self._holds, wait_ms=wait_ms)
+        now = time.monotonic() if now is None else now
+        silent_s = now - self._heard_at
+        return self._estimate.view(now, silent_s * 1000 if silent_s > QUIET_S else 0.0)
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the worker has been silent for longer than one that is well."""
-        return self._loop.time() - self._heard_at > QUIET_S
+    def is_quiet(self, now: float) -> bool:
+        """Whether the worker has been silent for longer than one that is well. ``now``: `time.monotonic`."""
+        return now - self._heard_at > QUIET_S
 
     @property
     def owed(self) -> int:
@@ -113,9 +164,12 @@ class Link(asyncio.Protocol):
         return len(self._owed)
 
     def check(self, now: float) -> None:
-        """Treat the worker as lost when it has been silent too long. ``now`` is the loop's time."""
-        if now - self._heard_at > SILENCE_S:
-            self.close(f"silent for {now - self._heard_at:.1f} s")
+        """Suspect the worker when it has been silent for long, give it up when for too long (`time.monotonic`)."""
+        silent_s = now - self._heard_at
+        if silent_s > SILENCE_S:
+            self.close(f"silent for {silent_s:.1f} s")
+        elif silent_s > QUIET_S:
+            self._suspect()
 
     def close(self, reason: str = "closed") -> None:
         """Give the connection up; everything owed fails at once."""
@@ -126,9 +180,9 @@ class Link(asyncio.Protocol):
             self._transport.abort()
         owed, self._owed = self._owed, {}
         self._outbox.clear()
-        for reply in owed.values():
-            if not reply.done():
-                reply.set_exception(WorkerLost(f"worker {self.name} was lost: {reason}", retry_after_s=1.0))
+        for one in owed.values():
+            if not one.reply.done():
+                one.reply.set_exception(WorkerLost(f"worker {self.name} was lost: {reason}", retry_after_s=1.0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: connected."""
@@ -148,7 +202,7 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the worker."""
-        self._heard_at = self._loop.time()
+        self._heard_at = time.monotonic()
         try:
             messages = self._reader.feed(data)
         except wire.WireError as error:
@@ -156,46 +210,44 @@ class Link(asyncio.Protocol):
             return
         for message in messages:
             match message:
-                case wire.Answer():
-                    self._busy_until = self._heard_at + message.wait_ms / 1000
+                case wire.Answer() | wire.Failure():
                     self._settle(message)
-                case wire.Failure():
-                    self._busy_until = self._heard_at + message.wait_ms / 1000
-                    self._settle(message)
+                case wire.Load():
+                    self._estimate.load(message, self._heard_at)
+                case wire.Costs():
+                    self._estimate.costs(message)
+                case wire.Unloaded():
+                    self._estimate.unloaded(message)
                 case wire.Status():
-                    self._take_status(message)
+                    self.is_draining = message.draining
+                    if not self.greeted.done():
+                        self.greeted.set_result(message.name)
                 case _:
                     log.debug("unexpected_message", worker=self.name, kind=type(message).__name__)
 
     def _settle(self, message: wire.Answer | wire.Failure) -> None:
-        reply = self._owed.pop(message.id, None)
-        if reply is None or reply.done():
+        owed = self._pop(message.id)
+        if owed is None or owed.reply.done():
             return  # the caller gave up before: normal
         if isinstance(message, wire.Answer):
-            reply.set_result(message)
+            owed.reply.set_result(message)
         else:
             error = BY_CODE.get(message.code, Internal)(message.message)
             error.retry_after_s = 1.0 if error.retryable else None
-            reply.set_exception(error)
+            owed.reply.set_exception(error)
 
-    def _take_status(self, status: wire.Status) -> None:
-        self._holds = frozenset(status.holds)
-        self._busy_until = self._heard_at + status.wait_ms / 1000
-        self.is_draining = status.draining
-        if not self.greeted.done():
-            self.greeted.set_result(status.name)
+    def _pop(self, ask_id: int, *, is_settled: bool = True) -> _Owed | None:
+        owed = self._owed.pop(ask_id, None)
+        if owed is not None:
+            self._estimate.ended(ask_id, was_warm=owed.expected_ms is not None, is_settled=is_settled)
+        return owed
 
-    def _expect(self, ticket: str, inputs: list[Tensor], row_ms: float) -> None:
-        """Count work that the worker has not reported yet towards its wait."""
-        rows = inputs[0].shape[0] if inputs and inputs[0].shape else 1
-        cost_s = rows * self._row_ms.get(ticket, row_ms) / 1000
-        self._busy_until = max(self._busy_until, self._loop.time()) + cost_s
-
-    def _learn(self, ticket: str, answer: wire.Answer) -> None:
-        """What a row costs here, batching included."""
-        seen = answer.run_ms / max(1, answer.batch_texts)
-        known = self._row_ms.get(ticket, seen)
-        self._row_ms[ticket] = known + LEARNING_RATE * (seen - known)
+    def _suspect(self) -> None:
+        """Tell everyone who waits that the worker has fallen silent, once each; what it owes stays owed."""
+        for ask_id, owed in self._owed.items():
+            if not owed.is_suspected and not owed.reply.done():
+                waiting, owed.reply, owed.is_suspected = owed.reply, self._loop.create_future(), True
+                waiting.set_exception(Suspected(self, ask_id, owed.reply))
 
     def _post(self, message: wire.Message) -> None:
         if self.lost.done():
@@ -221,6 +273,6 @@ class Link(asyncio.Protocol):
             self._transport.write(wire.encode_frame([message]))
         except wire.WireError as error:
             assert isinstance(message, wire.Ask)
-            reply = self._owed.pop(message.id, None)
-            if reply is not None and not reply.done():
-                reply.set_exception(TooLarge(f"the request does not fit a frame: {error}"))
+            owed = self._pop(message.id)
+            if owed is not None and not owed.reply.done():
+                owed.reply.set_exception(TooLarge(f"the request does not fit a frame: {error}"))

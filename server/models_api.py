@@ -73,7 +73,9 @@ def _add_repository_routes(app: FastAPI, gateway: Gateway, max_body_bytes: int) 
         """Every version of every model of the calling tenant."""
         headers = dict(request.scope["headers"])
         tenant = gateway.tenant(headers)
-        only_ready = forms.wants_ready(await edge.read_body(headers, request.receive, max_body_bytes))
+        only_ready = forms.wants_ready(
+            await edge.read_body(headers, request.receive, max_body_bytes, gateway.deadlines)
+        )
         return edge.json_response(
             [entry for entry in _index(gateway, tenant) if entry["state"] == "READY" or not only_ready]
         )

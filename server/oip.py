@@ -56,6 +56,7 @@ class Infer(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the outputs wanted, in order, and whether each goes out as binary."""
     tier: str | None = None
     deadline_ms: float | None = None
+    priority: int | None = None
 
 
 class ResponseOutput(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -103,9 +104,12 @@ def parse(body: bytes, header_length: bytes | None, model: Model) -> Infer:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"failed to parse the request JSON: {error}") from error
     _check_inputs(request, model)
-    tier, deadline_ms = _promise(request.parameters)
+    tier, deadline_ms, priority = _promise(request.parameters)
     inputs = oip_tensors.read_inputs(request.inputs, memoryview(body)[json_bytes:], is_text=model.is_text)
-    return Infer(id=request.id, inputs=inputs, outputs=_wanted(request, model), tier=tier, deadline_ms=deadline_ms)
+    return Infer(
+        id=request.id, inputs=inputs, outputs=_wanted(request, model), tier=tier, deadline_ms=deadline_ms,
+        priority=priority,
+    )  # fmt: skip
 
 
 def render(
@@ -172,8 +176,9 @@ def _check_inputs(request: Request, model: Model) -> None:
             )
 
 
-def _promise(parameters: dict[str, Any]) -> tuple[str | None, float | None]:
-    """Tier and deadline from the request's parameters. ``timeout`` is in microseconds, 0 meaning none."""
+def _promise(parameters: dict[str, Any]) -> tuple[str | None, float | None, int | None]:
+    """Tier, deadline and priority from the request's parameters. ``timeout`` is in microseconds, 0 meaning none;
+    ``priority`` is 1 (first) to 3 (last), 0 meaning the default, as in the protocol's reference server."""
     tier = parameters.get("tier")
     if tier is not None and not isinstance(tier, str):
         raise BadRequest("parameters.tier must be a string")
@@ -181,7 +186,10 @@ def _promise(parameters: dict[str, Any]) -> tuple[str | None, float | None]:
     timeout_us = _number(parameters, "timeout")
     if deadline_ms is None and timeout_us:
         deadline_ms = timeout_us / 1000
-    return tier, deadline_ms
+    priority = _number(parameters, "priority")
+    if priority is not None and priority not in (0, 1, 2, 3):
+        raise BadRequest("parameters.priority must be 1 (first), 2 or 3 (last), or 0 for the default")
+    return tier, deadline_ms, int(priority) if priority else None
 
 
 def _number(parameters: dict[str, Any], name: str) -> float | None:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from server.errors import BadRequest
-from server.tensor import NUMPY_TYPES, Tensor, TensorError, decode_bytes, element_count, encode_bytes, to_array
+from server.tensor import NUMPY_TYPES, Tensor, TensorError, decode_bytes, element_count, encode_bytes, to_array, to_list
 from server.text import text_tensor
 from tickets.manifest import Tensor as Spec
 
@@ -81,8 +81,7 @@ def to_json(tensor: Tensor) -> list[Any]:
             raise BadRequest(f"output '{tensor.name}' is not UTF-8: ask for it with binary_data true") from error
     if tensor.datatype == "FP16":
         raise BadRequest(f"output '{tensor.name}' is FP16, which JSON cannot carry: ask for it with binary_data true")
-    flat: list[Any] = to_array(tensor).ravel().tolist()
-    return flat
+    return to_list(tensor)
 
 
 def _binary_size(given: Input) -> int | None:

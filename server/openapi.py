@@ -48,6 +48,10 @@ _PROMISE_HEADERS = [
         "description": "The caller's deadline in milliseconds, where the body names none.",
     },
     {
+        "name": "X-Tombola-Priority", "in": "header", "schema": {"type": "integer", "minimum": 1, "maximum": 3},
+        "description": "Among your own requests, 1 goes before 2 (the default) before 3, where the body names none.",
+    },
+    {
         "name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
         "description": "Comes back unchanged; one is made up where there is none.",
     },
@@ -123,7 +127,7 @@ _CLASSIFY_ANSWER = {
             "top": [{"label": "card_arrival", "probability": 0.97}, {"label": "order_card", "probability": 0.01}],
         }
     ],
-    "timings_ms": {"queue": 0.2, "run": 1.1, "total": 1.9},
+    "timings_ms": {"queue": 0.2, "run": 1.1, "total": 1.9, "predicted": 2.1},
     "request_id": "4bf92f3577b3-1",
 }
 _INFER_REQUEST = {
@@ -138,7 +142,7 @@ _INFER_ANSWER = {
     "id": "42",
     "parameters": {
         "ticket": _TICKET, "parent": _TICKET[::-1], "tier": "fast", "because": "best ticket of tier fast within 15 ms",
-        "queue_ms": 0.2, "run_ms": 1.1, "total_ms": 1.9,
+        "queue_ms": 0.2, "run_ms": 1.1, "total_ms": 1.9, "predicted_ms": 2.1,
     },
     "outputs": [
         {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["card_arrival"]},
@@ -193,7 +197,8 @@ def _hot_paths() -> dict[str, Any]:
     )
     infer["description"] = (
         "JSON, or JSON followed by raw tensors (`Inference-Header-Content-Length`, the binary tensor extension). "
-        "`parameters` may carry `tier`, `deadline_ms`, or `timeout` in microseconds."
+        "`parameters` may carry `tier`, `deadline_ms`, or `timeout` in microseconds, and `priority`: 1 (first) to 3 "
+        "(last) among your own requests, 0 for the default, 2."
     )
     short = _operation(
         "Classify texts, in the short form", "inference",

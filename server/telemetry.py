@@ -7,18 +7,19 @@ Each process keeps its own registry; a gateway's operations port gathers them wi
 functions of both can be had from here.
 """
 
-from collections.abc import Sequence
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from server.errors import BY_CODE
 from server.exposition import dump, merge
 from server.logs import configure_logging
 
-__all__ = ["GatewayMetrics", "WorkerMetrics", "configure_logging", "dump", "merge"]
+__all__ = ["GatewayMetrics", "configure_logging", "dump", "merge"]
 
 OTHER = "other"
 OK = "ok"
+CANCELLED = "cancelled"
+"""The outcome of a request whose client has gone."""
+MAX_STEPS = 8
 TICKET_DIGITS = 12
 MAX_TICKETS = 200
 MAX_SERIES = 1000
@@ -30,6 +31,7 @@ SECONDS = (
 )  # fmt: skip
 """Buckets around the promises that tiers make: 1 to 1000 ms."""
 RUN_SECONDS = (0.0001, 0.00025, *SECONDS)
+RATIOS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 LOAD_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -40,6 +42,8 @@ _VOUCHED: dict[str, int] = {
 }  # fmt: skip
 """How many of (tenant, domain, tier) the table has vouched for when a request ends so; otherwise all.
 The rest is what the caller wrote, and a caller must not be able to use up the labels."""
+
+_OUTCOMES = frozenset({OK, CANCELLED, *BY_CODE})
 
 
 class Names:
@@ -62,10 +66,12 @@ class Names:
 class _Bound:
     """The children of one (tenant, domain, tier, outcome), looked up once."""
 
-    __slots__ = ("met", "missed", "queue", "requests", "total")
+    __slots__ = ("met", "missed", "queue", "requests", "steps", "total", "who")
 
     def __init__(self, requests: Counter, total: Histogram, queue: Histogram, met: Counter, missed: Counter) -> None:
         self.requests, self.total, self.queue, self.met, self.missed = requests, total, queue, met, missed
+        self.who: tuple[str, str, str] = (OTHER, OTHER, OTHER)
+        self.steps: dict[int, Counter] = {}
 
 
 class GatewayMetrics:
@@ -78,9 +84,10 @@ class GatewayMetrics:
         self._series: set[tuple[str, str, str]] = set()
         self._cache: dict[tuple[str, str, str, str], _Bound] = {}
         self._run_cache: dict[str, Histogram] = {}
+        self._predicted_cache: dict[str, tuple[Histogram, Counter]] = {}
         self._requests = Counter(
             "tombola_requests",
-            "Requests answered, by outcome: ok or an error code.",
+            "Requests ended, by outcome: ok, cancelled (the client has gone) or an error code.",
             (*who, "outcome"),
             registry=registry,
         )
@@ -111,13 +118,35 @@ class GatewayMetrics:
             registry=registry,
         )
         self.retries = Counter("tombola_retries", "Requests sent to a second worker.", registry=registry)
+        self._count_routes(registry)
         ProcessCollector(namespace="tombola", registry=registry)
+
+    def _count_routes(self, registry: CollectorRegistry) -> None:
+        self._steps = Counter(
+            "tombola_route_steps", "Answers, by how far down its family the ticket stands (0: the best that may).",
+            ("tenant", "domain", "tier", "step"), registry=registry,
+        )  # fmt: skip
+        self._ratio = Histogram(
+            "tombola_prediction_ratio", "From sending to the answer, as a multiple of what routing had predicted.",
+            ("ticket",), buckets=RATIOS, registry=registry,
+        )  # fmt: skip
+        self._error = Counter(
+            "tombola_prediction_error_seconds",
+            "Sum of |actual - predicted| of the answers counted in tombola_prediction_ratio.",
+            ("ticket",),
+            registry=registry,
+        )
+        self._cascades: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
+        self._cascade_rows = Counter(
+            "tombola_cascade_rows", "Rows of cascades, by the ticket whose answer stood.", ("tenant", "domain", "by"),
+            registry=registry,
+        )  # fmt: skip
 
     def record(
         self, *, tenant: str, domain: str, tier: str, outcome: str, total_s: float, queue_s: float | None = None,
-        run_s: float | None = None, met_sla: bool | None = None, ticket: str | None = None,
+        run_s: float | None = None, met_sla: bool | None = None, ticket: str | None = None, step: int | None = None,
     ) -> None:  # fmt: skip
-        """Account for one request that has ended: ``outcome`` is "ok" or a code of server.errors."""
+        """Account for one request that has ended: ``outcome`` is "ok", "cancelled" or a code of server.errors."""
         bound = self._cache.get((tenant, domain, tier, outcome)) or self._bind(tenant, domain, tier, outcome)
         bound.requests.inc()
         bound.total.observe(total_s)
@@ -127,6 +156,41 @@ class GatewayMetrics:
             (bound.met if met_sla else bound.missed).inc()
         if run_s is not None and ticket is not None:
             (self._run_cache.get(ticket) or self._bind_run(ticket)).observe(run_s)
+        if step is not None:
+            (bound.steps.get(step) or self._bind_step(bound, step)).inc()
+
+    def predicted(self, ticket: str, predicted_ms: float, actual_ms: float) -> None:
+        """An answer came ``actual_ms`` after it was asked for; routing had predicted ``predicted_ms``."""
+        if predicted_ms > 0:
+            ratio, error = self._predicted_cache.get(ticket) or self._bind_predicted(ticket)
+            ratio.observe(actual_ms / predicted_ms)
+            error.inc(abs(actual_ms - predicted_ms) / 1000)
+
+    def cascaded(self, *, tenant: str, domain: str, small: int, large: int, unsure: int) -> None:
+        """A cascade answered so many rows by its small ticket, by its large one, and by the small one unsure."""
+        children = self._cascades.get((tenant, domain)) or self._bind_cascade(tenant, domain)
+        for child, rows in zip(children, (small, large, unsure), strict=True):
+            child.inc(rows)
+
+    def _bind_cascade(self, tenant: str, domain: str) -> tuple[Counter, Counter, Counter]:
+        who = (self._tenants.resolve(tenant), self._domains.resolve(domain))
+        if who not in self._cascades and len(self._cascades) >= MAX_SERIES:
+            who = (OTHER, OTHER)
+        small, large, unsure = (self._cascade_rows.labels(*who, by) for by in ("small", "large", "small_unsure"))
+        self._cascades[who] = small, large, unsure
+        return self._cascades[who]
+
+    def _bind_step(self, bound: _Bound, step: int) -> Counter:
+        shown = str(step) if step < MAX_STEPS else f"{MAX_STEPS}+"
+        bound.steps[step] = child = self._steps.labels(*bound.who, shown)
+        return child
+
+    def _bind_predicted(self, ticket: str) -> tuple[Histogram, Counter]:
+        label = self._tickets.resolve(ticket[:TICKET_DIGITS])
+        children = (self._ratio.labels(label), self._error.labels(label))
+        if label != OTHER:
+            self._predicted_cache[ticket] = children
+        return children
 
     def _bind(self, tenant: str, domain: str, tier: str, outcome: str) -> _Bound:
         vouched = _VOUCHED.get(outcome, 3)
@@ -139,7 +203,7 @@ class GatewayMetrics:
             if len(self._series) >= MAX_SERIES:
                 who = (OTHER, OTHER, OTHER)
             self._series.add(who)
-        result = outcome if outcome == OK or outcome in BY_CODE else OTHER
+        result = outcome if outcome in _OUTCOMES else OTHER
         key = (*who, result)
         # Only resolved names become keys: what callers write does not fill the memory.
         if key not in self._cache:
@@ -150,6 +214,7 @@ class GatewayMetrics:
                 self._sla.labels(*who, "met"),
                 self._sla.labels(*who, "missed"),
             )
+            self._cache[key].who = who
         return self._cache[key]
 
     def _bind_run(self, ticket: str) -> Histogram:
@@ -158,100 +223,3 @@ class GatewayMetrics:
         if label != OTHER:
             self._run_cache[ticket] = child
         return child
-
-
-class WorkerMetrics:
-    """A worker's metrics. One instance per registry."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        ticket = ("ticket",)
-        self._tickets, self._reasons = Names(MAX_TICKETS), Names(16)
-        self._run_cache: dict[str, tuple[Histogram, Counter]] = {}
-        self._batch_run = Histogram(
-            "tombola_batch_run_seconds",
-            "Tokenizing and running one batch.",
-            ticket,
-            buckets=RUN_SECONDS,
-            registry=registry,
-        )
-        self._texts = Counter("tombola_texts", "Texts (rows) answered.", ticket, registry=registry)
-        self._batch_texts = Histogram(
-            "tombola_batch_texts", "Texts (rows) in one batch.", buckets=TEXTS, registry=registry
-        )
-        self._batch_queue = Histogram(
-            "tombola_batch_queue_seconds", "From an ask's arrival to the start of its batch.",
-            buckets=RUN_SECONDS, registry=registry,
-        )  # fmt: skip
-        self._dropped = Counter(
-            "tombola_dropped", "Asks that left the queue without running, by reason.", ("reason",), registry=registry
-        )
-        self._tickets_loaded = Gauge("tombola_tickets_loaded", "Tickets in memory.", registry=registry)
-        self._resident = Gauge(
-            "tombola_ticket_resident_bytes", "Memory that a loaded ticket takes.", ticket, registry=registry
-        )
-        self._loads = Histogram(
-            "tombola_ticket_load_seconds",
-            "Reading, verifying and opening a ticket.",
-            buckets=LOAD_SECONDS,
-            registry=registry,
-        )
-        self._load_failures = Counter(
-            "tombola_ticket_load_failures", "Tickets that could not be loaded.", registry=registry
-        )
-        self._unloads = Counter("tombola_ticket_unloads", "Tickets put out of memory.", registry=registry)
-        self._resident_now: dict[str, int] = {}
-        self.queue_texts = Gauge("tombola_queue_texts", "Texts (rows) waiting for a batch.", registry=registry)
-        self.wait_seconds = Gauge(
-            "tombola_queue_wait_seconds", "Predicted wait of work that would arrive now.", registry=registry
-        )
-        ProcessCollector(namespace="tombola", registry=registry)
-
-    def batch(self, *, ticket: str, texts: int, queue_s: Sequence[float], run_s: float) -> None:
-        """Account for one batch; ``queue_s`` has one wait per ask in it."""
-        run, count = self._run_cache.get(ticket) or self._bind(ticket)
-        run.observe(run_s)
-        count.inc(texts)
-        self._batch_texts.observe(texts)
-        for seconds in queue_s:
-            self._batch_queue.observe(seconds)
-
-    def loaded(self, *, ticket: str, resident_bytes: int, seconds: float) -> None:
-        """A ticket has come into memory."""
-        self._resident_now[ticket] = resident_bytes
-        self._loads.observe(seconds)
-        self._show_resident(ticket)
-
-    def load_failed(self) -> None:
-        """A ticket could not be loaded."""
-        self._load_failures.inc()
-
-    def unloaded(self, *, ticket: str) -> None:
-        """A ticket has gone out of memory."""
-        if self._resident_now.pop(ticket, None) is not None:
-            self._unloads.inc()
-            self._show_resident(ticket)
-
-    def dropped(self, reason: str, count: int) -> None:
-        """``count`` asks left the queue without running."""
-        self._dropped.labels(self._reasons.resolve(reason)).inc(count)
-
-    def _show_resident(self, ticket: str) -> None:
-        self._tickets_loaded.set(len(self._resident_now))
-        label = self._tickets.resolve(ticket[:TICKET_DIGITS])
-        sizes = [
-            size for held, size in self._resident_now.items() if self._tickets.resolve(held[:TICKET_DIGITS]) == label
-        ]
-        if sizes:
-            self._resident.labels(label).set(sum(sizes))
-        else:
-            self._resident.remove(label)
-
-    def _label(self, ticket: str) -> str:
-        return self._tickets.resolve(ticket[:TICKET_DIGITS])
-
-    def _bind(self, ticket: str) -> tuple[Histogram, Counter]:
-        label = self._label(ticket)
-        children = (self._batch_run.labels(label), self._texts.labels(label))
-        if label != OTHER:
-            self._run_cache[ticket] = children
-        return children

@@ -10,13 +10,15 @@ from typing import cast
 
 import numpy as np
 
+from routing.cost import Cost
 from routing.lease import Lease
 from server import address, wire
-from server.tensor import Tensor, decode_bytes, from_array, from_texts
+from server.tensor import Tensor, decode_bytes, from_array, from_texts, to_array
 from tests.tiny import LABELS, VOTE, WORDS
 
 Behaviour = Callable[[wire.Ask], wire.Answer | wire.Failure | None]
 HEARTBEAT_S = 0.2
+COST = Cost(0.1, 0.1, 0.0)
 
 
 def tiny_outputs(texts: list[str]) -> list[Tensor]:
@@ -44,7 +46,9 @@ def answer(ask: wire.Ask) -> wire.Answer:
     """The default behaviour: answer at once."""
     texts = [e.decode() for e in decode_bytes(ask.inputs[0].data, ask.inputs[0].shape[0])]
     outputs = [t for t in tiny_outputs(texts) if not ask.outputs or t.name in ask.outputs]
-    return wire.Answer(ask.id, outputs, 0.1, 0.2, len(texts), 0.0)
+    sure = tiny_outputs(texts)[1] if ask.wants_confidence else None
+    confidence = [] if sure is None else [float(p) for p in to_array(sure)]
+    return wire.Answer(ask.id, outputs, 0.1, 0.2, len(texts), 0.0, confidence)
 
 
 def fail(code: str) -> Behaviour:
@@ -71,11 +75,14 @@ class FakeWorker:
         self.where = address.parse(f"unix:{path}")
         self.behave = behave
         self.holds: list[str] = []
-        self.wait_ms = 0.0
+        self.costs: dict[str, Cost] = {}
+        """Of the tickets that it holds; COST where there is no other."""
+        self.load = wire.Load(0.0, 0.0)
         self.is_draining = False
         self.beats = True
         self.asks: list[wire.Ask] = []
         self.cancelled: list[int] = []
+        self.shares: list[wire.Shares] = []
         self.frames = 0
         self.asked = asyncio.Event()
         self.told = asyncio.Event()
@@ -108,17 +115,26 @@ class FakeWorker:
         address.remove(self.where)
         await asyncio.sleep(0)
 
-    def say(self) -> None:
-        """Tell every gateway the present status."""
-        status = wire.Status(self.name, self.holds, self.wait_ms, self.is_draining)
+    def status(self) -> list[wire.Message]:
+        """All that a worker says of itself on connection."""
+        costs = {ticket: self.costs.get(ticket, COST) for ticket in self.holds}
+        return [wire.Status(self.name, self.holds, 0.0, self.is_draining), wire.Costs(costs), self.load]
+
+    def say(self, *messages: wire.Message) -> None:
+        """Tell every gateway something, or all."""
         for connection in self.connections:
-            connection.send(status)
+            connection.send(*(messages or self.status()))
+
+    def unload(self, *tickets: str) -> None:
+        """Hold them no more, and say so."""
+        self.holds = [ticket for ticket in self.holds if ticket not in tickets]
+        self.say(wire.Unloaded(list(tickets)))
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if self.beats:
-                self.say()
+                self.say(self.load)
 
 
 class _Connection(asyncio.Protocol):
@@ -132,15 +148,13 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
         self._worker.connections.add(self)
         if self._worker.beats:
-            self.send(
-                wire.Status(self._worker.name, self._worker.holds, self._worker.wait_ms, self._worker.is_draining)
-            )
+            self.send(*self._worker.status())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.connections.discard(self)
 
-    def send(self, message: wire.Message) -> None:
-        self.transport.write(wire.encode_frame([message]))
+    def send(self, *messages: wire.Message) -> None:
+        self.transport.write(wire.encode_frame(messages))
 
     def data_received(self, data: bytes) -> None:
         self._worker.frames += 1
@@ -155,5 +169,7 @@ class _Connection(asyncio.Protocol):
                 case wire.Cancel():
                     self._worker.cancelled.append(message.id)
                     self._worker.told.set()
+                case wire.Shares():
+                    self._worker.shares.append(message)
                 case wire.Scrape():
                     self.send(wire.Metrics(message.id, self._worker.name, b"\x90"))

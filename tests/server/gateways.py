@@ -16,7 +16,7 @@ import uvloop
 from routing.document import check
 from routing.keys import key_hash
 from routing.store import Store
-from routing.table import Domain, FamilyTicket, Table, Tenant, Tier
+from routing.table import Cascade, Domain, FamilyTicket, Policy, Table, Tenant, Tier
 from server.gateway_process import Settings, run
 from server.listen import listen
 from tests.server.fake_worker import FakeWorker
@@ -28,14 +28,19 @@ RIVAL_KEY = "tk_" + "b" * 43
 T = TypeVar("T")
 
 
-def tiny_table(accurate: str, fast: str, deadline_ms: float = 5000.0) -> Table:
+def tiny_table(
+    accurate: str, fast: str, deadline_ms: float = 5000.0, *, policy: Policy = "tier", threshold: float = 0.9
+) -> Table:
     """Two tenants: acme has `home` (tiers accurate and fast), rival has `secret`, both of one family."""
     family = [
         FamilyTicket(id=accurate, tier="accurate", quality=0.95, service_ms=2.0),
         FamilyTicket(id=fast, tier="fast", quality=0.9, service_ms=1.0),
     ]
     tiers = {"accurate": Tier(deadline_ms=deadline_ms), "fast": Tier(deadline_ms=deadline_ms)}
-    domain = Domain(family="home", default_tier="fast", tiers=tiers)
+    rule = Cascade(small=fast, large=accurate, threshold=threshold, accuracy=0.95)
+    domain = Domain(
+        family="home", default_tier="fast", tiers=tiers, policy=policy, cascade=rule if policy == "cascade" else None
+    )
     return check(
         Table(
             families={"home": family},

@@ -1,16 +1,20 @@
 """The HTTP API over real HTTP: routes, keys, provenance, readiness, the OpenAPI document."""
 
 import asyncio
+import gc
 import re
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from routing.embedded import EmbeddedRedis
 from server.errors import BY_CODE
+from tests.server.fake_worker import answer, hang
 from tests.server.gateways import ACME_KEY, RIVAL_KEY, Installation, installation, publish, tiny_table, wait_until
 
 pytestmark = pytest.mark.redis
@@ -70,6 +74,64 @@ def test_the_tier_may_stand_in_the_body_or_in_a_header_and_the_body_wins(
     in_header = client.post("/v1/classify", json=ask, headers={"X-Tombola-Tier": "accurate"}).json()
     in_both = client.post("/v1/classify", json=ask | {"tier": "fast"}, headers={"X-Tombola-Tier": "accurate"}).json()
     assert (in_header["ticket"], in_both["ticket"]) == (house.accurate, house.fast)
+
+
+def test_priority_may_stand_in_the_body_a_header_or_a_parameter(client: httpx.Client, house: Installation) -> None:
+    """The body wins; the default is 2; what is no priority is refused."""
+    short = {"domain": "home", "text": "song"}
+    protocol = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["song"]}]}
+    header = {"X-Tombola-Priority": "1"}
+    client.post("/v1/classify", json=short)
+    client.post("/v1/classify", json=short, headers=header)
+    client.post("/v1/classify", json=short | {"priority": 3}, headers=header)
+    client.post("/v2/models/home/infer", json=protocol | {"parameters": {"priority": 3}})
+    client.post("/v2/models/home/infer", json=protocol | {"parameters": {"priority": 0}}, headers=header)
+    assert [ask.priority for ask in house.worker.asks[-5:]] == [2, 1, 3, 3, 1]
+    for wrong in ("0", "4", "high", "1.0"):
+        refused = client.post("/v1/classify", json=short, headers={"X-Tombola-Priority": wrong})
+        assert "X-Tombola-Priority" in assert_error(refused, 400, "bad_request")
+
+
+def test_answers_tell_what_was_predicted(client: httpx.Client) -> None:
+    short = client.post("/v1/classify", json={"domain": "home", "text": "song"}).json()
+    assert short["timings_ms"]["predicted"] > 0
+    assert "ticket" not in short["results"][0]
+    protocol = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["song"]}]}
+    assert client.post("/v2/models/home/infer", json=protocol).json()["parameters"]["predicted_ms"] > 0
+
+
+def test_a_cascade_names_the_ticket_of_each_text(redis_url: str, namespace: str) -> None:
+    texts = ["song band", "song what did you say that for"]
+    with installation(redis_url, namespace) as house, httpx.Client(base_url=house.url, headers=ACME) as client:
+        ask = {"domain": "home", "text": texts}
+        asyncio.run(publish(redis_url, namespace, tiny_table(house.accurate, house.fast, policy="cascade")))
+        wait_until(lambda: "row" in client.post("/v1/classify", json=ask).json()["because"])
+        body = client.post("/v1/classify", json=ask | {"top_k": 1}).json()
+    assert [result["ticket"] for result in body["results"]] == [house.fast, house.accurate]
+    assert body["ticket"] == house.accurate
+    assert "1 of 2 rows below confidence 0.9 were answered by the larger ticket" in body["because"]
+
+
+def test_a_client_that_disconnects_takes_its_request_with_it(client: httpx.Client, house: Installation) -> None:
+    """The worker hears of it at once, the metrics count it, and the gateway goes on."""
+    house.worker.behave = hang
+    house.worker.told.clear()
+    body = b'{"domain": "home", "text": "song"}'
+    asked = len(house.worker.asks)
+    try:
+        with socket.create_connection(house.gateway.data.getsockname()[:2]) as raw:
+            raw.sendall(
+                b"POST /v1/classify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n%b"
+                % (ACME_KEY.encode(), len(body), body)
+            )
+            wait_until(lambda: len(house.worker.asks) > asked)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wait_until(house.worker.told.is_set)
+    finally:
+        house.worker.behave = answer
+    assert house.worker.cancelled[-1] == house.worker.asks[-1].id
+    assert 'outcome="cancelled"' in httpx.get(f"{house.ops_url}/metrics").text
+    assert client.post("/v1/classify", json={"domain": "home", "text": "song"}).status_code == 200
 
 
 def test_a_sane_request_id_is_echoed_and_another_is_replaced(client: httpx.Client) -> None:
@@ -244,7 +306,9 @@ def test_the_openapi_document_describes_every_route_with_its_errors(client: http
         operation = document["paths"][path]["post"]
         assert {"200", "400", "401", "404", "413", "500", "503", "504"} <= operation["responses"].keys()
         assert operation["requestBody"]["content"]["application/json"]["example"]
+        assert "X-Tombola-Priority" in [parameter["name"] for parameter in operation["parameters"]]
     assert set(document["components"]["schemas"]["Error"]["properties"]["code"]["enum"]) == set(BY_CODE)
+    assert "priority" in document["components"]["schemas"]["classify_Request"]["properties"]
     assert "/v2/health/ready" in document["paths"]
     assert "422" not in str(document["paths"])
     operations = [op["operationId"] for path in document["paths"].values() for op in path.values()]
@@ -267,3 +331,19 @@ def test_every_schema_reference_of_the_openapi_document_resolves(client: httpx.C
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     for name in re.findall(r'"#/components/schemas/([^"]+)"', text):
         assert name in schemas
+
+
+def test_a_request_that_is_over_needs_no_garbage_collector(client: httpx.Client) -> None:
+    """Left in reference cycles, ended requests stop the gateway for milliseconds whenever they are collected."""
+    gc.disable()
+    try:
+        before = _kept_requests()
+        for _ in range(30):
+            assert client.post("/v1/classify", json={"domain": "home", "text": "rain"}).status_code == 200
+        wait_until(lambda: _kept_requests() <= before + 2)
+    finally:
+        gc.enable()
+
+
+def _kept_requests() -> int:
+    return sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects())

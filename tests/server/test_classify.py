@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +44,9 @@ def test_probabilities_are_asked_for_only_when_top_k_needs_them() -> None:
         ({"deadline_ms": "5"}, r"\$\.deadline_ms"),
         ({"deadline_ms": True}, r"\$\.deadline_ms"),
         ({"deadline_ms": -0.1}, r"\$\.deadline_ms"),
+        ({"priority": 0}, r"\$\.priority"),
+        ({"priority": 4}, r"\$\.priority"),
+        ({"priority": "high"}, r"\$\.priority"),
         ({"top_k": 0}, r"\$\.top_k"),
         ({"top_k": 1.5}, r"\$\.top_k"),
         ({"teir": "fast"}, "teir"),
@@ -96,6 +100,13 @@ def test_results_name_the_best_label_even_where_the_text_is_out_of_scope() -> No
     assert (weather.label, weather.in_scope, weather.top) == ("weather", True, None)
     assert tax.in_scope is False
     assert tax.label in LABELS
+
+
+def test_results_name_their_tickets_only_where_a_cascade_asked_two() -> None:
+    (alone,) = classify.results(tiny_outputs(["rain"]), LABELS, None)
+    first, second = classify.results(tiny_outputs(["rain", "song"]), LABELS, None, ["t1", "t2"])
+    assert (alone.ticket, first.ticket, second.ticket) == (None, "t1", "t2")
+    assert b"ticket" not in msgspec.json.encode(alone)
 
 
 def test_top_lists_labels_best_first_and_no_more_than_there_are() -> None:

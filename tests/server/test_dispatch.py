@@ -3,18 +3,15 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
 import pytest_asyncio
-from prometheus_client import CollectorRegistry
 
 from routing.store import Store
 from server import wire
-from server.dispatch import Call, Dispatcher, Reply
+from server.call import Reply
 from server.errors import (
     ApiError,
     BadRequest,
@@ -30,56 +27,14 @@ from server.errors import (
 )
 from server.fleet import WorkerFleet
 from server.last_known import LastKnown
-from server.telemetry import GatewayMetrics
-from server.tensor import from_texts
 from tests.server.fake_worker import FakeWorker, answer, fail, hang, until
-from tests.server.gateways import tiny_table
-
-ACCURATE, FAST = "a" * 64, "b" * 64
-
-
-class House:
-    """A dispatcher over real links to two fake workers."""
-
-    def __init__(self, workers: list[FakeWorker], max_in_flight: int = 1024) -> None:
-        self.registry = CollectorRegistry()
-        self.workers = workers
-        self.fleet = WorkerFleet(Store.connect("unix:///nonexistent/redis"))
-        self.dispatcher = Dispatcher(self.fleet, GatewayMetrics(self.registry), max_in_flight=max_in_flight)
-        self.dispatcher.replace(tiny_table(ACCURATE, FAST, deadline_ms=10_000.0))
-
-    async def link(self) -> None:
-        self.fleet.meet([worker.lease for worker in self.workers])
-        await until(lambda: self.fleet.linked == len(self.workers))
-
-    async def ask(self, **changes: object) -> Reply:
-        call = {"tenant": "acme", "domain": "home", "inputs": [from_texts("text", ["song"])]} | changes
-        return await self.dispatcher.infer(Call(**call, arrived=time.perf_counter()))  # type: ignore[arg-type]
-
-    def count(self, outcome: str) -> float:
-        total = 0.0
-        for family in self.registry.collect():
-            for sample in family.samples:
-                if sample.name == "tombola_requests_total" and sample.labels["outcome"] == outcome:
-                    total += sample.value
-        return total
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(name, labels) or 0.0
+from tests.server.house import ACCURATE, FAST, House, two_workers
 
 
 @pytest_asyncio.fixture
 async def house() -> AsyncIterator[House]:
-    async with AsyncExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory(prefix="tombola-"))
-        workers = [FakeWorker(str(Path(folder) / f"{name}.sock"), name) for name in ("w1", "w2")]
-        for worker in workers:
-            worker.holds = [ACCURATE, FAST]
-            await stack.enter_async_context(worker)
-        house = House(workers)
-        await house.link()
+    async with two_workers() as house:
         yield house
-        await house.fleet.close()
 
 
 async def test_an_answer_says_who_gave_it_why_and_where_the_time_went(house: House) -> None:
@@ -105,13 +60,25 @@ async def test_a_ticket_that_no_worker_can_load_is_stepped_down_from(house: Hous
     """Its file is missing or damaged: the family's next ticket answers, and the answer says why."""
     for worker in house.workers:
         worker.behave = cannot_load_accurate
-        worker.holds = [FAST]
-        worker.say()
-    await until(lambda: all(ACCURATE not in view.holds for view in house.fleet.snapshot().workers))
+        worker.unload(ACCURATE)
+    await until(lambda: all(ACCURATE not in view.costs for view in house.fleet.snapshot().workers))
     reply = await house.ask(tier="accurate")
     assert (reply.ticket, reply.tier) == (FAST, "accurate")
     assert reply.because == "stepped down to fast: a better ticket could not be loaded"
     with pytest.raises(TicketUnavailable):  # who pins a ticket gets that one or none
+        await house.ask(tier="accurate", version=ACCURATE)
+
+
+async def test_a_ticket_that_every_worker_refuses_is_stepped_down_from_though_they_seem_to_hold_it(
+    house: House,
+) -> None:
+    """Quarantined, for example, after it has crashed its workers."""
+    for worker in house.workers:
+        worker.behave = cannot_load_accurate
+    reply = await house.ask(tier="accurate")
+    assert (reply.ticket, reply.because) == (FAST, "stepped down to fast: a better ticket could not be loaded")
+    assert sum(len(worker.asks) for worker in house.workers) == 3
+    with pytest.raises(TicketUnavailable):
         await house.ask(tier="accurate", version=ACCURATE)
 
 
@@ -242,7 +209,9 @@ async def test_a_cancelled_request_frees_its_permit_and_is_counted(house: House)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert house.dispatcher.in_flight == 0
-    assert house.count("internal") == 1
+    assert house.count("cancelled") == 1
+    who = {"tenant": "acme", "domain": "home", "tier": "fast"}
+    assert house.value("tombola_sla_total", **who, result="missed") == 0  # nobody waited for it
 
 
 async def test_requests_refused_before_they_are_calls_are_counted_too(house: House) -> None:

@@ -111,6 +111,15 @@ def test_id_tier_deadline_and_timeout_are_read() -> None:
     assert parse(text_request() | {"parameters": {"deadline_ms": 0}}).deadline_ms == 0
 
 
+def test_priority_is_read_and_zero_is_the_default() -> None:
+    assert parse(text_request()).priority is None
+    assert parse(text_request() | {"parameters": {"priority": 0}}).priority is None
+    assert parse(text_request() | {"parameters": {"priority": 1}}).priority == 1
+    for wrong in (4, -1, 1.5, "1", True):
+        with pytest.raises(BadRequest, match="priority"):
+            parse(text_request() | {"parameters": {"priority": wrong}})
+
+
 def test_outputs_are_all_unless_selected_and_binary_is_chosen_per_output() -> None:
     assert parse(text_request()).outputs == [(spec.name, False) for spec in TEXT.outputs]
     outputs = [{"name": "probability"}, {"name": "label", "parameters": {"binary_data": False}}]

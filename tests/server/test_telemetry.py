@@ -5,19 +5,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.telemetry import GatewayMetrics, WorkerMetrics, dump, merge
+from server.telemetry import GatewayMetrics, dump, merge
+from server.worker_metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
 TICKET = "ab" * 32
 
 
 def record(metrics: GatewayMetrics, outcome: str = "ok", tenant: str = "acme", **changes: str) -> None:
-    names = {"tenant": tenant, "domain": "banking", "tier": "fast", **changes}
+    names: dict[str, Any] = {"tenant": tenant, "domain": "banking", "tier": "fast", **changes}
     metrics.record(**names, outcome=outcome, total_s=0.011, queue_s=0.002, run_s=0.004, met_sla=True, ticket=TICKET)
 
 
@@ -67,6 +69,44 @@ def test_a_refused_request_has_no_queue_run_or_promise(registry: CollectorRegist
     who = {"tenant": "a", "domain": "d", "tier": "t"}
     assert value(registry, "tombola_requests_total", **who, outcome="overloaded") == 1
     assert value(registry, "tombola_request_queue_seconds_count", **who) == 0
+    assert value(registry, "tombola_sla_total", **who, result="missed") == 0
+
+
+def test_predictions_are_held_against_what_came(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    metrics.predicted(TICKET, 10.0, 12.0)
+    metrics.predicted(TICKET, 10.0, 9.0)
+    metrics.predicted(TICKET, 0.0, 9.0)  # nothing was predicted
+    ticket = {"ticket": TICKET[:12]}
+    assert value(registry, "tombola_prediction_ratio_count", **ticket) == 2
+    assert value(registry, "tombola_prediction_ratio_sum", **ticket) == pytest.approx(2.1)
+    assert value(registry, "tombola_prediction_error_seconds_total", **ticket) == pytest.approx(0.003)
+
+
+def test_steps_are_counted_by_who_asked_and_bounded(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    who: dict[str, Any] = {"tenant": "acme", "domain": "banking", "tier": "fast"}
+    for step in (0, 1, 1, 8, 70):
+        metrics.record(**who, outcome="ok", total_s=0.01, step=step)
+    counted = {step: value(registry, "tombola_route_steps_total", **who, step=step) for step in ("0", "1", "8+", "70")}
+    assert counted == {"0": 1, "1": 2, "8+": 2, "70": None}
+
+
+def test_rows_of_cascades_are_counted_by_the_ticket_whose_answer_stood(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    metrics.cascaded(tenant="acme", domain="banking", small=3, large=2, unsure=0)
+    metrics.cascaded(tenant="acme", domain="banking", small=1, large=0, unsure=1)
+    rows = {
+        by: value(registry, "tombola_cascade_rows_total", tenant="acme", domain="banking", by=by)
+        for by in ("small", "large", "small_unsure")
+    }
+    assert rows == {"small": 4, "large": 2, "small_unsure": 1}
+
+
+def test_a_request_whose_client_has_gone_is_an_outcome_of_its_own(registry: CollectorRegistry) -> None:
+    GatewayMetrics(registry).record(tenant="a", domain="d", tier="t", outcome="cancelled", total_s=0.1)
+    who = {"tenant": "a", "domain": "d", "tier": "t"}
+    assert value(registry, "tombola_requests_total", **who, outcome="cancelled") == 1
     assert value(registry, "tombola_sla_total", **who, result="missed") == 0
 
 
@@ -121,46 +161,6 @@ def test_even_vouched_names_have_a_bound_together(registry: CollectorRegistry) -
     assert names.count("tombola_requests_total") == 1001
     other = {"tenant": "other", "domain": "other", "tier": "other", "outcome": "ok"}
     assert value(registry, "tombola_requests_total", **other) == 156
-
-
-def test_a_batch_is_counted_by_ticket(registry: CollectorRegistry) -> None:
-    metrics = WorkerMetrics(registry)
-    metrics.batch(ticket=TICKET, texts=8, queue_s=[0.001, 0.003], run_s=0.002)
-    assert value(registry, "tombola_texts_total", ticket=TICKET[:12]) == 8
-    assert value(registry, "tombola_batch_run_seconds_count", ticket=TICKET[:12]) == 1
-    assert value(registry, "tombola_batch_texts_sum") == 8
-    assert value(registry, "tombola_batch_queue_seconds_count") == 2
-
-
-def test_tickets_in_memory_and_their_bytes(registry: CollectorRegistry) -> None:
-    metrics = WorkerMetrics(registry)
-    metrics.loaded(ticket=TICKET, resident_bytes=1000, seconds=0.1)
-    metrics.loaded(ticket="cd" * 32, resident_bytes=500, seconds=0.1)
-    metrics.unloaded(ticket=TICKET)
-    metrics.unloaded(ticket=TICKET)
-    metrics.load_failed()
-    assert value(registry, "tombola_tickets_loaded") == 1
-    assert value(registry, "tombola_ticket_resident_bytes", ticket=TICKET[:12]) is None
-    assert value(registry, "tombola_ticket_resident_bytes", ticket="cd" * 6) == 500
-    assert value(registry, "tombola_ticket_unloads_total") == 1
-    assert value(registry, "tombola_ticket_load_failures_total") == 1
-
-
-def test_many_tickets_share_a_label(registry: CollectorRegistry) -> None:
-    metrics = WorkerMetrics(registry)
-    for i in range(300):
-        metrics.loaded(ticket=f"{i:064x}"[::-1], resident_bytes=10, seconds=0.1)
-    assert value(registry, "tombola_tickets_loaded") == 300
-    assert value(registry, "tombola_ticket_resident_bytes", ticket="other") == 1000
-
-
-def test_drops_are_counted_by_reason(registry: CollectorRegistry) -> None:
-    metrics = WorkerMetrics(registry)
-    metrics.dropped("expired", 3)
-    for i in range(100):
-        metrics.dropped(f"reason {i}", 1)
-    assert value(registry, "tombola_dropped_total", reason="expired") == 3
-    assert value(registry, "tombola_dropped_total", reason="other") == 85
 
 
 def two_processes() -> dict[str, bytes]:
