@@ -1,4 +1,4 @@
-"""The commands about tickets: inspect and verify (light), find, evaluate and pack (the factory).
+"""The commands about tickets: inspect and verify (light), find, evaluate, cascade and pack (the factory).
 
 A composition root. The factory is imported only when one of its commands is used, so that
 `tombola inspect` and `tombola --help` stay fast and need no torch.
@@ -13,6 +13,8 @@ import click
 from tickets.inspect import inspect, verify
 
 FACTORY = "tickets.factory.commands"
+WITHOUT_TORCH = {"cascade": "tickets.factory.cascade_command"}
+"""Commands of the factory that only run tickets, and where they live."""
 
 
 class FactoryMissing(click.ClickException):
@@ -39,10 +41,10 @@ def _load(name: str) -> click.Command:
     missing = FactoryMissing(
         f"`{name}` belongs to the factory, which is not installed here. Install it with: pip install 'tombola[factory]'"
     )
-    if not _is_installed("torch"):
+    if name not in WITHOUT_TORCH and not _is_installed("torch"):
         raise missing
     try:
-        command = getattr(importlib.import_module(FACTORY), name)
+        command = getattr(importlib.import_module(WITHOUT_TORCH.get(name, FACTORY)), name)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "tickets":
             raise
@@ -60,10 +62,11 @@ def _is_installed(package: str) -> bool:
 
 find = FactoryCommand("find", short_help="Find a family of tickets for a domain (factory).")
 evaluate = FactoryCommand("evaluate", short_help="Measure a ticket's quality on labelled texts (factory).")
+cascade = FactoryCommand("cascade", short_help="Set a cascade's threshold from validation texts (factory).")
 pack = FactoryCommand("pack", short_help="Make a bundle from a model of your own (factory).")
 
 
-@click.group(commands={c.name: c for c in (find, evaluate, pack, inspect, verify) if c.name})
+@click.group(commands={c.name: c for c in (find, evaluate, cascade, pack, inspect, verify) if c.name})
 def main() -> None:
     """Find, prove, pack and look at tickets."""
 

@@ -41,6 +41,7 @@ class Classified(msgspec.Struct, frozen=True, kw_only=True):
     probability: NDArray[np.float32]  # [n]
     in_scope: NDArray[np.bool_]  # [n]
     in_scope_score: NDArray[np.float32]  # [n]
+    confidence: NDArray[np.float32]  # [n], the largest probability, that of being out of scope included
     probabilities: NDArray[np.float32]  # [n, labels]
 
 
@@ -106,6 +107,7 @@ class Reference:
             probability=probability,
             in_scope=score >= np.float32(self._calibration.threshold),
             in_scope_score=score,
+            confidence=softmax.max(axis=1),
             probabilities=probabilities,
         )
 

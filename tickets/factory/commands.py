@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tickets import bundle as bundles
 from tickets.bundle import BundleError
 from tickets.factory.backbone import DEFAULT_BACKBONE, BackboneError, load_backbone
-from tickets.factory.data import DataError, DomainData, build
+from tickets.factory.data import WHOLE, DataError, DomainData, build
 from tickets.factory.family import Family, TierTarget, View, find_family
 from tickets.factory.formats import load_rows
 from tickets.factory.proof import ProofError
@@ -55,7 +55,8 @@ def _refusing() -> Iterator[None]:
 )
 @click.option("--data", type=_FILE, required=True, help="Labelled texts: CSV, TSV, JSON lines or CLINC150's JSON.")
 @click.option("--domains", type=_FILE, help="JSON of domain -> labels, where the data file has no domain column.")
-@click.option("--domain", required=True, help="The domain to find tickets for; other domains count as out of scope.")
+@click.option("--domain", required=True, help="The domain to find tickets for; other domains count as out of scope. "
+              f"{WHOLE!r} takes the whole data set as one.")  # fmt: skip
 @click.option(
     "--tiers", default=DEFAULT_TIERS, show_default=True,
     help="Tiers from large to small as NAME=LAYERSxHEADSxNEURONS, separated by commas.",
@@ -70,6 +71,8 @@ def _refusing() -> Iterator[None]:
 @click.option("--dense-epochs", type=click.IntRange(1), help="Fine-tuning epochs of the dense parent.")
 @click.option("--teachers", type=click.IntRange(1, 9), default=DEFAULT_PLAN.teachers, show_default=True,
               help="Dense models, from different seeds, whose average answer is distilled. 1 is fastest.")  # fmt: skip
+@click.option("--copies", type=click.IntRange(0), default=DEFAULT_PLAN.copies, show_default=True,
+              help="Made-up variants of each text to distil too. Fewer: faster, less accurate.")  # fmt: skip
 @click.option("--vocabulary", type=click.IntRange(200), default=DEFAULT_PLAN.vocabulary, show_default=True,
               help="Word pieces that each ticket keeps.")  # fmt: skip
 @click.option("--rank", type=click.IntRange(0), default=DEFAULT_PLAN.rank, show_default=True,
@@ -209,6 +212,7 @@ def _plan(options: dict[str, Any]) -> Any:  # noqa: ANN401
         rank=options["rank"],
         max_tokens=options["max_tokens"],
         teachers=options["teachers"],
+        copies=options["copies"],
     )
     if options["epochs"]:
         plan = replace(

@@ -9,12 +9,14 @@ what `DomainData.notes` lists. File formats live in `tickets.factory.formats`.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 OUT_OF_SCOPE_LABELS = frozenset({"oos", "out_of_scope", "out-of-scope"})
+WHOLE = "all"
+"""The domain that is a whole data set, whatever domains its file tells apart."""
 MIN_PER_LABEL = 4
 
 
@@ -88,14 +90,12 @@ def build(rows: Sequence[Row], domain: str, seed: int) -> DomainData:
     """Select one domain's rows, check them, drop duplicates and leaks, split what has no split.
 
     Rows of other domains become out-of-scope examples of kind ``near``; rows labelled
-    out-of-scope become kind ``out``. Raises DataError.
+    out-of-scope become kind ``out``. Rows without a domain belong to every domain, and to `WHOLE` belong
+    those of all domains (unless the file has a domain of that name). Raises DataError.
     """
     notes: list[str] = []
     _check_texts(rows)
-    rows = _without_duplicates(rows, notes)
-    domains = {row.domain for row in rows} - {""}
-    if domains and domain not in domains:
-        raise DataError(f"no rows of domain {domain!r}; the file has: {', '.join(sorted(domains))}")
+    rows = _of_domain(_without_duplicates(rows, notes), domain)
     labels = tuple(sorted({r.label for r in rows if _kind(r, domain) == "in"}))
     if len(labels) < 2:
         found = f"only {labels[0]!r}" if labels else "none"
@@ -111,6 +111,18 @@ def build(rows: Sequence[Row], domain: str, seed: int) -> DomainData:
 def normalized(text: str) -> str:
     """The form under which two texts count as the same."""
     return " ".join(text.lower().split())
+
+
+def _of_domain(rows: list[Row], domain: str) -> list[Row]:
+    """The rows as ``domain`` is to see them: none tells domains apart where it is the whole data set."""
+    domains = {row.domain for row in rows} - {""}
+    if not domains or domain in domains:
+        return rows
+    if domain == WHOLE:
+        return [replace(row, domain="") for row in rows]
+    raise DataError(
+        f"no rows of domain {domain!r}; the file has: {', '.join(sorted(domains))}; {WHOLE!r} is the whole data set"
+    )
 
 
 def _kind(row: Row, domain: str) -> str:

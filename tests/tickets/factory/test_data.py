@@ -1,6 +1,7 @@
 """Data is read, checked and split as documented; bad files are refused with a sentence that names the fault."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,30 @@ def test_other_domains_and_out_of_scope_rows_are_told_apart() -> None:
 def test_a_domain_without_out_of_scope_texts_has_no_such_class() -> None:
     """Then the score is the largest label probability."""
     assert house([r for r in GOOD if r.domain == "house"]).classes == 2
+
+
+def test_a_whole_data_set_is_one_domain() -> None:
+    """Labels of all domains are in scope; only the data's own out-of-scope texts are not."""
+    data = build(GOOD, "all", seed=0)
+    assert data.domain == "all"
+    assert data.labels == ("book", "open", "play")
+    assert data.classes == 4
+    assert {k: data.test.kinds.count(k) for k in ("in", "near", "out")} == {"in": 6, "near": 0, "out": 2}
+
+
+def test_a_domain_that_is_called_all_is_that_domain() -> None:
+    """Data that uses the word keeps its meaning."""
+    rows = [replace(r, domain="all") if r.domain == "house" else r for r in GOOD]
+    assert build(rows, "all", seed=0).labels == ("open", "play")
+
+
+def test_data_without_domains_is_one_domain_of_any_name() -> None:
+    """Such as Banking77: one column of texts, one of intents, nothing out of scope."""
+    rows = [replace(r, domain="") for r in GOOD if r.label != "oos"]
+    first, second = build(rows, "all", seed=0), build(rows, "banking77", seed=0)
+    assert first.labels == second.labels == ("book", "open", "play")
+    assert first.classes == second.classes == 3
+    assert first.digests() == second.digests()
 
 
 def test_missing_splits_are_made_from_the_seed_and_cover_every_label() -> None:

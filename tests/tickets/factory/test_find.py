@@ -116,6 +116,25 @@ def test_evaluate_gives_the_numbers_of_the_report(family: Path, data_file: Path)
         assert measured[key] == recorded[key]
 
 
+def test_a_whole_data_set_becomes_one_family(data_file: Path, backbone_dir: Path, tmp_path: Path) -> None:
+    """Intents of every domain are labels of one ticket, and `evaluate` measures it on the same texts."""
+    header, *rows = data_file.read_text().splitlines()
+    apart = [row.removesuffix("house") + "street" if ",open_door," in row else row for row in rows]
+    data = tmp_path / "two.csv"
+    data.write_text("\n".join([header, *apart]) + "\n")
+    call = arguments(data, backbone_dir, tmp_path / "out", tmp_path / "runs", "--copies", "2")
+    call[call.index("house")] = "all"
+    found = CliRunner().invoke(find, call)
+    assert found.exit_code == 0, found.output
+    ticket = tmp_path / "out" / "all-small.ticket"
+    assert bundles.read(ticket).manifest.labels == ["open_door", "play_song", "set_alarm"]
+    result = CliRunner().invoke(evaluate, [str(ticket), "--data", str(data), "--json"])
+    assert result.exit_code == 0, result.output
+    measured, recorded = json.loads(result.output), bundles.read(ticket).manifest.evidence.report
+    assert measured["out_of_scope_recall"] == recorded["out_of_scope_recall"]
+    assert "other_domains_recall" not in measured
+
+
 def test_pack_makes_a_bundle_of_a_model_of_ones_own(family: Path, tmp_path: Path) -> None:
     """Manifest, graph and further files, verified as they are packed."""
     ticket = bundles.read(family / "out" / "house-small.ticket")
