@@ -6,8 +6,9 @@
 #   make check                      formatting, lint, types, fast tests
 #   make format                     write the formatting that check wants
 #   make bench                      the numbers of the README, measured here
+#   make bench-peers                Tombola beside other servers, half an hour; installs them into .peers (3 GB)
 #   make starter DATA=clinc150_full.json   find the starter tickets again (about half an hour on 2 cores)
-#   make clean                      remove environments and caches (.tombola, the served state, stays)
+#   make clean                      remove environments and caches, the peers too (.tombola, the served state, stays)
 #
 # PYTHON=python3.12 chooses the interpreter. On a machine without a GPU, torch's CPU wheels are much
 # smaller than the default ones: name the package index that carries them, as for any pip command, with
@@ -18,6 +19,7 @@ TORCH ?= torch==2.13.0
 UP ?=
 DATA ?= clinc150_full.json
 PYTEST ?=
+PEERS ?=
 
 SERVING := .venv/.installed
 DEVELOPMENT := .venv-dev/.installed
@@ -30,7 +32,7 @@ define environment
 "$(PYTHON)" -m venv $(1)
 endef
 
-.PHONY: check serve test format bench starter starter-banking starter-travel clean
+.PHONY: check serve test format bench bench-peers starter starter-banking starter-travel clean
 
 check: $(DEVELOPMENT)
 	$(RUN) ruff format --check .
@@ -51,6 +53,12 @@ format: $(DEVELOPMENT)
 bench: $(SERVING) $(DEVELOPMENT)
 	$(RUN) bench.run
 
+# Stop it at any time: the same command goes on where it was. PEERS="--quick" shows that everything works.
+bench-peers: $(DEVELOPMENT)
+	$(RUN) loadtest.peers $(PEERS)
+	$(RUN) bench.heavy bench/out/heavy
+	$(RUN) loadtest.peers $(PEERS) --overload-only --turns 1 --ticket bench/out/heavy/banking-dense.ticket --out bench/out/peers-heavy
+
 # One thread: then two domains can be found side by side (make -j2 starter), and the bits are the same on any
 # number of cores.
 starter: starter-banking starter-travel
@@ -64,7 +72,7 @@ starter-travel: $(DEVELOPMENT)
 	  --sample "do i need a visa for japan" --sample "what time does my flight leave"
 
 clean:
-	rm -rf .venv .venv-dev build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dev .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVING): pyproject.toml

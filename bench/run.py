@@ -18,27 +18,46 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench import cascade, chaos, hop, many, neighbour, overload
 from bench.family import measure_family
 from bench.served import measure_served
 from bench.startup import measure_startup
 
-PARTS: dict[str, Callable[[Callable[[str], None]], Any]] = {
+Measure = Callable[[Callable[[str], None]], Any]
+PARTS: dict[str, Measure] = {
     "family": measure_family,
     "served": lambda announce: [measure_served(tier, announce) for tier in ("accurate", "balanced", "fast")],
     "startup": measure_startup,
+    "cascade": cascade.measure_cascades,
+    "hop": hop.measure_hop,
+    "overload": overload.measure_overload,
+    "neighbour": neighbour.measure_neighbour,
+    "many": many.measure_many,
+    "chaos": chaos.measure_chaos,
 }
+QUICK: dict[str, Measure] = {
+    "hop": lambda announce: hop.measure_hop(announce, turns=1, seconds=4),
+    "overload": lambda announce: overload.measure_overload(announce, seconds=4),
+    "neighbour": lambda announce: neighbour.measure_neighbour(announce, seconds=4),
+    "many": lambda announce: many.measure_many(announce, tickets=100),
+    "chaos": lambda announce: chaos.measure_chaos(announce, seconds=20.0),
+}
+TABLES = {"cascade": cascade, "hop": hop, "overload": overload, "neighbour": neighbour, "many": many, "chaos": chaos}
+"""Parts whose module says how to show them: COLUMNS, and table(results)."""
 
 
 @click.command(epilog="Example: python -m bench.run family served")
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("bench/out"), show_default=True)
-def main(parts: tuple[str, ...], out: Path) -> None:
+@click.option("--quick", is_flag=True, help="Shorter loads where there are such: to try things, not to report.")
+def main(parts: tuple[str, ...], out: Path, quick: bool) -> None:
     """Run the named benchmarks, or all of them."""
     console = Console()
-    results: dict[str, Any] = {"machine": _machine(), "commit": _commit(), "at": datetime.now(UTC).isoformat()}
+    results: dict[str, Any] = {"machine": machine(), "commit": commit(), "at": datetime.now(UTC).isoformat()}
     for part in parts or tuple(PARTS):
         start = time.perf_counter()
-        results[part] = PARTS[part](lambda text: console.print(text, style="dim"))
+        measure = QUICK.get(part, PARTS[part]) if quick else PARTS[part]
+        results[part] = measure(lambda text: console.print(text, style="dim"))
         console.print(f"{part}: {time.perf_counter() - start:.0f} s", style="dim")
     _show(console, results)
     out.mkdir(parents=True, exist_ok=True)
@@ -69,11 +88,18 @@ def _show(console: Console, results: dict[str, Any]) -> None:
                     f"{turn['ratio']:.2f}", wrk,
                 )  # fmt: skip
         console.print(table)
+    for part, module in TABLES.items():
+        if results.get(part):
+            table = Table(*module.COLUMNS, title=part)
+            for row in module.table(results[part]):
+                table.add_row(*row)
+            console.print(table)
     if "startup" in results:
         console.print(results["startup"])
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
     import os
 
     model = ""
@@ -83,7 +109,8 @@ def _machine() -> dict[str, Any]:
     return {"python": platform.python_version(), "cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The short hash of the checked-out commit."""
     result = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return result.stdout.strip() or "unknown"
 

@@ -19,12 +19,13 @@ from loadtest.client import Client, Endpoint
 from loadtest.connection import Reply
 from loadtest.record import Record, Run
 from loadtest.schedule import Arrivals, Step, arrivals
-from loadtest.send import Sender, read_reply
-from loadtest.workload import Workload
+from loadtest.send import Read, Sender, read_answer
+from loadtest.workload import Requests
 
 T = TypeVar("T")
 Watch = Callable[[Sender, Step], None]
 PREFLIGHT_PAUSE_S = 0.25
+NOT_YET = (429, 503, 504)
 
 
 class PreflightError(Exception):
@@ -41,15 +42,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 10.0
     max_connections: int = 1024
     preflight_s: float = 10.0
-    """How long a server may answer 503 or 504 (a ticket that still loads) before the load is called off."""
+    """How long a server may refuse or not answer (a ticket that still loads) before the load is called off."""
 
 
 async def run_load(
-    plan: Plan, workload: Workload, *, stop: asyncio.Event | None = None, watch: Watch | None = None
+    plan: Plan,
+    workload: Requests,
+    *,
+    stop: asyncio.Event | None = None,
+    watch: Watch | None = None,
+    read: Read = read_answer,
 ) -> tuple[Run, list[Record]]:
     """Make the load of ``plan`` and return its raw records. Raises PreflightError before anything is counted.
 
-    ``stop`` ends it early (the records so far come back). ``watch`` is called about once a second.
+    ``stop`` ends it early (the records so far come back). ``watch`` is called about once a second. ``read`` tells a
+    good reply from a bad one.
     """
     stop = stop or asyncio.Event()
     allow_open_files(plan.max_connections)
@@ -57,11 +64,11 @@ async def run_load(
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     client = Client(Endpoint.parse(plan.url), max_connections=plan.max_connections, timeout_s=plan.timeout_s)
     try:
-        await preflight(client, workload, plan, stop)
+        await preflight(client, workload, plan, stop, read)
         for index, step in enumerate(plan.steps):
             if stop.is_set():
                 break
-            sender = Sender(client, step, index=index)
+            sender = Sender(client, step, index=index, read=read)
             seed = f"{plan.seed}/{index}"
             due = arrivals(step, plan.arrivals, seed)
             look = functools.partial(watch, sender, step) if watch else _see_nothing
@@ -82,20 +89,23 @@ async def run_load(
     return run, records
 
 
-async def preflight(client: Client, workload: Workload, plan: Plan, stop: asyncio.Event) -> None:
+async def preflight(
+    client: Client, workload: Requests, plan: Plan, stop: asyncio.Event, read: Read = read_answer
+) -> None:
     """One request per target. Raises PreflightError with what to do, unless every one of them is answered well.
 
-    Answers 503 and 504 are tried again for ``plan.preflight_s``: a ticket may still be loading.
+    Refusals and timeouts are tried again for ``plan.preflight_s``: a ticket may still be loading, and an earlier
+    load be worked off.
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + plan.preflight_s
     for request in workload.examples():
         while not stop.is_set():
             reply = await client.request(request.payload)
-            code = read_reply(reply)[0]
+            code = read(request, reply)[0]
             if not code:
                 break
-            if reply.status in (503, 504) and loop.time() < give_up:
+            if (reply.status in NOT_YET or code == "timeout") and loop.time() < give_up:
                 await asyncio.sleep(PREFLIGHT_PAUSE_S)
                 continue
             target = request.target

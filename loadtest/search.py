@@ -15,7 +15,8 @@ from loadtest.record import Record, Run
 from loadtest.report import MAX_LATENESS_MS, Report, Sla, reduce_run, strict_percentile_ms
 from loadtest.run import Plan, Watch, run_load
 from loadtest.schedule import MAX_RATE_PER_S, Step
-from loadtest.workload import Workload
+from loadtest.send import Read, read_answer
+from loadtest.workload import Requests
 
 LOWEST_RATE_PER_S = 1.0
 
@@ -53,22 +54,25 @@ async def find_max_rate(
     start_per_s: float = 100.0,
     precision: float = 0.05,
     attempts: int = 2,
+    growth: float = 2.0,
+    lowest_per_s: float = LOWEST_RATE_PER_S,
     stop: asyncio.Event | None = None,
 ) -> Found:
     """The highest rate whose p99 stays within ``limit_ms``, to ``precision`` (relative).
 
     A rate is given up after ``attempts`` trials in a row that do not hold: other work on the machine can spoil one
-    trial, and does not make the server slower. Every trial is reported.
+    trial, and does not make the server slower. Every trial is reported. While rates hold, each is ``growth`` times the
+    one before (small where ``start_per_s`` is a good guess); below ``lowest_per_s`` the search gives up.
     """
     search = _Search(measure, limit_ms, attempts, stop or asyncio.Event())
     low, high = 0.0, math.inf
     rate = start_per_s
-    while LOWEST_RATE_PER_S <= rate <= MAX_RATE_PER_S and (high == math.inf or high - low > precision * low):
+    while lowest_per_s <= rate <= MAX_RATE_PER_S and (high == math.inf or high - low > precision * low):
         held = await search.holds(rate)
         if held is None:
             return search.found("stopped")
         low, high = (rate, high) if held else (low, rate)
-        rate = 2 * low if high == math.inf else (low + high) / 2
+        rate = growth * low if high == math.inf else (low + high) / 2
     refused = [trial for trial in search.trials if trial.rate_per_s == high]
     return search.found("sender" if refused and not any(trial.valid for trial in refused) else "server")
 
@@ -108,7 +112,7 @@ class HttpTrials:
     def __init__(
         self,
         plan: Plan,
-        workload: Workload,
+        workload: Requests,
         sla: Sla,
         *,
         limit_ms: float,
@@ -116,6 +120,7 @@ class HttpTrials:
         stop: asyncio.Event | None = None,
         watch: Watch | None = None,
         on_trial: Callable[[Trial], None] | None = None,
+        read: Read = read_answer,
     ) -> None:
         self.best: tuple[Run, list[Record], Report] | None = None
         self._best_rate_per_s = 0.0
@@ -127,6 +132,7 @@ class HttpTrials:
         self._stop = stop
         self._watch = watch
         self._on_trial = on_trial
+        self._read = read
         self._made = 0
 
     async def __call__(self, rate_per_s: float) -> Trial:
@@ -135,7 +141,7 @@ class HttpTrials:
         step = Step(rate_per_s=rate_per_s, duration_s=template.duration_s, warmup_s=template.warmup_s)
         plan = msgspec.structs.replace(self._plan, steps=[step], seed=self._plan.seed + self._made)
         self._made += 1
-        run, records = await run_load(plan, self._workload, stop=self._stop, watch=self._watch)
+        run, records = await run_load(plan, self._workload, stop=self._stop, watch=self._watch, read=self._read)
         report = reduce_run(run, records, self._sla, max_lateness_ms=self._max_lateness_ms)
         p99_ms = strict_percentile_ms((record for record in records if not record.warmup), 0.99)
         trial = Trial(

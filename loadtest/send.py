@@ -9,7 +9,7 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -18,7 +18,7 @@ from loadtest.client import Client
 from loadtest.connection import Reply
 from loadtest.record import INTERRUPTED, Record
 from loadtest.schedule import Step
-from loadtest.workload import Request, Target
+from loadtest.workload import Request
 
 # After so many requests in a row the event loop gets a turn, so that a late sender still reads answers.
 BURST = 32
@@ -27,7 +27,9 @@ GRACE_S = 1.0
 DEFAULT_TIER = "(default)"
 
 
-class _Timings(msgspec.Struct):
+class Timings(msgspec.Struct):
+    """Milliseconds, as the server measured them."""
+
     queue: float | None = None
     run: float | None = None
     total: float | None = None
@@ -38,7 +40,7 @@ class _Good(msgspec.Struct):
 
     results: list[msgspec.Raw]
     ticket: str = ""
-    timings_ms: _Timings = msgspec.field(default_factory=_Timings)
+    timings_ms: Timings = msgspec.field(default_factory=Timings)
 
 
 class _Bad(msgspec.Struct):
@@ -47,18 +49,29 @@ class _Bad(msgspec.Struct):
 
 _decode_good = msgspec.json.Decoder(_Good).decode
 _decode_bad = msgspec.json.Decoder(_Bad).decode
-_NO_TIMINGS = _Timings()
+_NO_TIMINGS = Timings()
+
+Outcome = tuple[str, str, Timings]
+"""``(code, ticket, timings)`` of a reply: the code is empty for a good answer."""
+Read = Callable[[Request, Reply], Outcome]
+"""How replies are read."""
+
+
+def read_answer(request: Request, reply: Reply) -> Outcome:
+    """Read a reply of ``POST /v1/classify``, whatever was asked."""
+    return read_reply(reply)
 
 
 class Sender:
     """Sends the requests of one step. ``records`` grows as answers come."""
 
-    def __init__(self, client: Client, step: Step, *, index: int = 0) -> None:
+    def __init__(self, client: Client, step: Step, *, index: int = 0, read: Read = read_answer) -> None:
         self.records: list[Record] = []
         self.fired = 0
         self._client = client
         self._step = step
         self._index = index
+        self._read = read
         self._start_s = 0.0
         self._drained = asyncio.Event()
         self._is_sending = True
@@ -115,10 +128,11 @@ class Sender:
     def _fire(self, intended_s: float, request: Request) -> None:
         fired_s = self.elapsed_s
         self.fired += 1
-        self._client.submit(request.payload, lambda reply: self._record(request.target, intended_s, fired_s, reply))
+        self._client.submit(request.payload, lambda reply: self._record(request, intended_s, fired_s, reply))
 
-    def _record(self, target: Target, intended_s: float, fired_s: float, reply: Reply) -> None:
-        code, ticket, timings = read_reply(reply)
+    def _record(self, request: Request, intended_s: float, fired_s: float, reply: Reply) -> None:
+        code, ticket, timings = self._read(request, reply)
+        target = request.target
         self.records.append(
             Record(
                 step=self._index,
@@ -142,7 +156,7 @@ class Sender:
             self._drained.set()
 
 
-def read_reply(reply: Reply) -> tuple[str, str, _Timings]:
+def read_reply(reply: Reply) -> Outcome:
     """``(code, ticket, timings)`` of a reply. The code is empty for a good answer; else it is the server's
     ``code``, ``http_<status>`` where the body has none, ``bad_body`` for a 200 that cannot be read, or the
     client's name for what failed."""

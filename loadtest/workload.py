@@ -13,7 +13,7 @@ import random
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -50,6 +50,18 @@ class Request(NamedTuple):
 
     target: Target
     payload: bytes
+    expected: str = ""
+    """What a good answer says, for readers that check it (`loadtest.send.Read`); empty: anything."""
+
+
+class Requests(Protocol):
+    """Where a load's requests come from."""
+
+    def requests(self, seed: str | int) -> Iterator[Request]:
+        """Requests without end; the same seed gives the same ones."""
+
+    def examples(self) -> Iterator[Request]:
+        """One request of each kind: what a preflight sends."""
 
 
 class Workload:

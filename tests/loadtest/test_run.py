@@ -12,8 +12,8 @@ from loadtest.connection import Reply
 from loadtest.report import Sla, reduce_run
 from loadtest.run import Plan, PreflightError, run_load
 from loadtest.schedule import Step, arrivals
-from loadtest.send import read_reply
-from loadtest.workload import Target, Workload
+from loadtest.send import Outcome, Timings, read_reply
+from loadtest.workload import Request, Target, Workload
 from tests.loadtest.stub import TICKET, Answer, Seen, Stub, classify, response, until
 
 TARGETS = [
@@ -168,6 +168,17 @@ async def test_the_preflight_waits_for_a_ticket_that_still_loads() -> None:
     assert records
 
 
+async def test_the_preflight_waits_until_an_earlier_load_is_worked_off() -> None:
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if len(stub.seen) > 2:  # the first two are never answered
+            await classify(seen, writer)
+
+    async with Stub(answer) as stub:
+        plan = a_plan(stub.url, preflight_s=60, timeout_s=0.2)
+        _, records = await run_load(plan, Workload(TARGETS[:1]))
+    assert records
+
+
 def a_reply(status: int, body: bytes = b"", failure: str = "") -> Reply:
     return Reply(status, body, failure, 0.0, 0.0)
 
@@ -205,3 +216,17 @@ async def test_errors_under_load_are_counted_by_code() -> None:
         {"": sent["ok"], "overloaded": sent["full"], "connection_closed": sent["cut"]}
     )
     assert min(sent.values()) > 0
+
+
+async def test_another_reader_decides_what_a_good_answer_is() -> None:
+    """A reader sees the request too, and so can tell a wrong answer from a right one."""
+
+    def read(request: Request, reply: Reply) -> Outcome:
+        return ("" if b"banking" in request.payload else "wrong_answer"), "mine", Timings()
+
+    async with Stub() as stub:
+        with pytest.raises(PreflightError, match="wrong_answer"):
+            await run_load(a_plan(stub.url), Workload(TARGETS), read=read)
+        banking = [target for target in TARGETS if target.domain == "banking"]
+        _, records = await run_load(a_plan(stub.url), Workload(banking), read=read)
+    assert {(record.code, record.ticket) for record in records} == {("", "mine")}

@@ -48,6 +48,19 @@ def test_a_start_below_the_capacity_doubles_and_then_bisects() -> None:
     assert machine.asked == [100, 200, 400, 800, 600, 700, 750]
 
 
+def test_a_start_near_the_capacity_takes_small_steps_up() -> None:
+    machine = Machine(140)
+    search(machine, 100, attempts=1, precision=0.1, growth=1.25)
+    assert machine.asked == pytest.approx([100, 125, 156.25, 140.625, 132.8125])
+
+
+def test_a_search_gives_up_below_the_lowest_rate() -> None:
+    machine = Machine(0)
+    found = search(machine, 100, attempts=1, lowest_per_s=30)
+    assert found.best is None
+    assert machine.asked == [100, 50]
+
+
 def test_a_start_above_the_capacity_goes_down() -> None:
     machine = Machine(30)
     found = search(machine, 100, attempts=1)

@@ -1,0 +1,1 @@
+"""The comparison with other servers: the same ticket, texts, cores and client for all of them, one after another."""
