@@ -3,7 +3,8 @@
 For a heavy ticket (the dense parent in fp32) and for a found one (accurate): the capacity of one worker that
 may use nothing else, measured by a closed loop; then an open Poisson load of three times that, with the same
 ticket alone and with the family below it. On two cores sender, gateway and worker share them: with
-the dense parent the worker is the bottleneck by far, with the found one the gateway and the sender are part of it.
+the dense parent the worker is the bottleneck by far; with the found one the gateway and the sender are part of it,
+and three times its capacity is more than two cores can send and refuse, so 1.5 times that is loaded as well.
 """
 
 import tempfile
@@ -22,7 +23,6 @@ SLA_MS = 25.0
 """What callers are promised, from the intended time of sending to the answer."""
 DEADLINE_MS = 22.0
 """The tier's deadline, which a gateway counts from the request's arrival: 3 ms for the way there and back."""
-OVER = 3.0
 UNDER = 0.5
 SECONDS = 10.0
 WARMUP_S = 3.0
@@ -41,16 +41,20 @@ class Heavy:
     name: str
     family: Sequence[Bundle]
     quality: Mapping[str, float]
+    over: Sequence[float] = (3.0,)
 
 
 def measure_overload(announce: Callable[[str], None], *, seconds: float = SECONDS) -> dict[str, Any]:
-    """Capacity, then goodput, latency, refusals, tickets and CPU at OVER times that, by heavy ticket."""
+    """Capacity, then goodput, latency, refusals, tickets and CPU at so many times that, by heavy ticket."""
     starter = [bundles.read(STARTER / f"banking-{tier}.ticket") for tier in ("accurate", "balanced", "fast")]
     dense = dense_ticket(starter[0], service_ms=DENSE_MS).bundle
     quality: dict[str, float] = {ticket.id: ticket.manifest.evidence.quality for ticket in starter}
     quality[dense.id] = DENSE_QUALITY
-    heavies = [Heavy("dense fp32", [dense, *starter], quality), Heavy("accurate int8", starter, quality)]
-    return {"sla_ms": SLA_MS, "over": OVER, "loads": [_measure(heavy, seconds, announce) for heavy in heavies]}
+    heavies = [
+        Heavy("dense fp32", [dense, *starter], quality),
+        Heavy("accurate int8", starter, quality, over=(1.5, 3.0)),
+    ]
+    return {"sla_ms": SLA_MS, "loads": [_measure(heavy, seconds, announce) for heavy in heavies]}
 
 
 def _measure(heavy: Heavy, seconds: float, announce: Callable[[str], None]) -> dict[str, Any]:
@@ -64,16 +68,16 @@ def _measure(heavy: Heavy, seconds: float, announce: Callable[[str], None]) -> d
         announce(f"overload: {heavy.name}, capacity")
         capacity = saturate(tombola, "capacity", seconds=seconds / 2)
         found: dict[str, Any] = {"ticket": heavy.name, "capacity_per_s": capacity}
-        for label, customer, times in (
-            ("below", "family", UNDER), ("alone", "alone", OVER), ("family", "family", OVER)
-        ):  # fmt: skip
-            announce(f"overload: {heavy.name}, {label}, {times:g}x capacity")
-            report = Path(name) / f"{label}.json"
+        over = [(kind, times) for times in heavy.over for kind in ("alone", "family")]
+        for customer, times in [("family", UNDER), *over]:
+            label = f"{customer}, {times:g}x"
+            announce(f"overload: {heavy.name}, {label} capacity")
+            report = Path(name) / f"{customer}-{times:g}.json"
             found[label] = _load(tombola, customer, report, times * capacity, seconds) | {"times_capacity": times}
-        for label, of in found.items():
+        for of in found.values():
             if isinstance(of, dict):
                 of["served"] = _served(of.pop("tickets"), heavy, of["answered"])
-                of["goodput_of_capacity"] = of["goodput_per_s"] / capacity if label != "below" else None
+                of["goodput_of_capacity"] = of["goodput_per_s"] / capacity if of["times_capacity"] > 1 else None
     return found
 
 
@@ -114,13 +118,14 @@ def table(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for found in results["loads"]:
         rows.append((found["ticket"], "capacity", "", f"{found['capacity_per_s']:.0f}", "", "", "", "", "", ""))
-        for label in ("below", "alone", "family"):
-            of = found[label]
+        for label, of in found.items():
+            if not isinstance(of, dict):
+                continue
             served = of["served"]
             part, accuracy = of["goodput_of_capacity"], served["accuracy"]
             shares = ", ".join(f"{tier} {share:.0%}" for tier, share in served["shares"].items())
             rows.append((
-                found["ticket"], f"{label}, {of['times_capacity']:g}x{'' if of['valid'] else ' INVALID'}",
+                found["ticket"], f"{label}{'' if of['valid'] else ' INVALID'}",
                 f"{of['rate_per_s']:.0f}", f"{of['goodput_per_s']:.0f}", "" if part is None else f"{part:.0%}",
                 " / ".join("-" if of[p] is None else f"{of[p]:.1f}" for p in ("p50_ms", "p99_ms")),
                 f"{1 - of['answered'] / of['requests']:.0%}", "" if accuracy is None else f"{accuracy:.2%}", shares,

@@ -81,7 +81,8 @@ def _saturate(tombola: Serving, tier: str, folder: Path) -> dict[str, Any]:
     script.write_text(
         'wrk.method = "POST"\n'
         f"wrk.body = [[{body}]]\n"
-        f'wrk.headers["Authorization"] = "Bearer {tombola.keys[tier]}"\nwrk.headers["Content-Type"] = "application/json"\n'
+        f'wrk.headers["Authorization"] = "Bearer {tombola.keys[tier]}"\n'
+        'wrk.headers["Content-Type"] = "application/json"\n'
     )
     command = ["wrk", "-t1", "-c64", "-d4s", "--latency", "-s", str(script), f"{tombola.url}/v1/classify"]
     try:

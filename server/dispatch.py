@@ -25,6 +25,9 @@ from server.retry import Courier
 from server.telemetry import CANCELLED, GatewayMetrics
 from server.wire import Share, Shares
 
+LONG_MS = 1000.0
+_LEARNING_RATE = 0.02
+
 log = structlog.get_logger()
 
 
@@ -34,6 +37,8 @@ class Dispatcher:
     def __init__(self, fleet: WorkerFleet, metrics: GatewayMetrics, *, max_in_flight: int = 1024) -> None:
         self.table: Table | None = None
         self.in_flight = 0
+        self.usual_deadline_ms = LONG_MS
+        """What callers lately allowed, on average; above LONG_MS nobody is in a hurry."""
         self._fleet = fleet
         self._metrics = metrics
         self._max_in_flight = max_in_flight
@@ -94,6 +99,7 @@ class Dispatcher:
         route = self._ladder.choose(ask, self.table, self._fleet.snapshot(), began)
         if isinstance(route, Refusal):
             raise BY_CODE[route.code](route.message, retry_after_s=route.retry_after_s)
+        self.usual_deadline_ms += _LEARNING_RATE * (min(route.deadline_ms, LONG_MS) - self.usual_deadline_ms)
         if route.warm is not None:
             self._courier.warm(payload, route.warm)
         if route.cascade is not None:

@@ -30,6 +30,7 @@ from server.gateway import Gateway
 from server.http_server import HttpServer
 from server.last_known import LastKnown
 from server.ops import Gatherer, MetricsListener, create_ops_app
+from server.surge import Surge
 from server.tables import TableFollower
 from server.telemetry import GatewayMetrics
 from tickets.registry import Registry
@@ -82,7 +83,10 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
     metrics.table_stale_seconds.set_function(lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1))
     app = create_app(gateway, max_body_bytes=settings.max_body_bytes)
     ops_app = create_ops_app(gateway, Gatherer(store, settings.name, registry))
-    data = HttpServer(app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections)
+    surge = Surge(lambda: dispatcher.usual_deadline_ms, metrics.unseen.inc)
+    data = HttpServer(
+        app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections, admit=surge.admit
+    )
     ops = HttpServer(ops_app, settings.ops, drain_s=1.0)
     fleet.on_change = lambda: _log_readiness(gateway)
     async with _metrics_listener(settings, registry, lambda: fleet.workers if data.started else None) as where:

@@ -7,7 +7,22 @@ sane. What cannot be answered so goes the ordinary ASGI way.
 
 from collections.abc import Sequence
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from server.errors import Overloaded
+
+_REFUSAL = msgspec.json.encode(
+    {"error": "this gateway has more requests than it can look at in time", "code": Overloaded.code, "request_id": ""}
+)
+_REFUSAL_HEADERS = (
+    (b"content-type", b"application/json"), (b"retry-after", b"1"), (b"content-length", b"%d" % len(_REFUSAL)),
+)  # fmt: skip
+
+
+def refuse_at_once(cycle: RequestResponseCycle) -> bool:
+    """Answer a request with 503 before anything of it is looked at; as `respond` where that cannot be done."""
+    return respond(cycle, Overloaded.status, _REFUSAL_HEADERS, _REFUSAL)
 
 
 def respond(cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:

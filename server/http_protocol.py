@@ -8,6 +8,7 @@ a gateway drains to `server.http_server`.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from server.edge import RESPOND
 from server.errors import BadRequest, Overloaded
-from server.http_answer import respond
+from server.http_answer import refuse_at_once, respond
 from server.http_upgrade import FRAMING, parser_of_body
 
 MAX_HEADER_BYTES = 64 << 10
@@ -49,9 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     parser: Any
     _header_bytes = 0
-    _is_in_head = False
-    _body_follows = False
-    _has_ended = False
+    _is_in_head = _body_follows = _has_ended = False
     _unparsed = b""
     _running: RequestResponseCycle | None = None
     _task: asyncio.Task[None] | None = None
@@ -59,11 +58,12 @@ class HttpProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, *arguments: Any, max_connections: int, draining: Draining, **named: Any) -> None:  # noqa: ANN401
-        """``max_connections`` of this server may be open at a time; the rest is uvicorn's."""
+    def __init__(
+        self, *arguments: Any, max_connections: int, draining: Draining, admit: Callable[[], bool], **named: Any  # noqa: ANN401
+    ) -> None:  # fmt: skip
+        """``max_connections`` of this server may be open at a time; ``admit``: see `HttpServer`; the rest: uvicorn."""
         super().__init__(*arguments, **named)
-        self._max_connections = max_connections
-        self._draining = draining
+        self._max_connections, self._draining, self._admit = max_connections, draining, admit
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """asyncio: connected."""
@@ -214,9 +214,13 @@ class HttpProtocol(HttpToolsProtocol):
                 if not cycle.disconnected:
                     raise
             finally:
-                del scope[RESPOND]  # the cycle holds the scope: left there, every request would wait for the collector
+                scope.pop(
+                    RESPOND, None
+                )  # the cycle holds the scope: left there, every request would wait for the collector
 
         self._running = cycle
+        if cycle.scope["method"] == "POST" and not self._admit() and refuse_at_once(cycle):
+            return
         self._task = self.loop.create_task(cycle.run_asgi(until_it_is_gone))
         self._task.add_done_callback(self.tasks.discard)
         self.tasks.add(self._task)

@@ -31,13 +31,17 @@ class HttpServer(uvicorn.Server):
     """A uvicorn server on an open socket that leaves signals alone: `stop` ends it."""
 
     def __init__(
-        self, app: Callable[..., Any], listener: socket.socket, *, drain_s: float, max_connections: int = 10_000
-    ) -> None:
-        """``max_connections`` may be open at a time; who comes then is told so and let go."""
+        self, app: Callable[..., Any], listener: socket.socket, *, drain_s: float, max_connections: int = 10_000,
+        admit: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        """``max_connections`` may be open at a time; who comes then is told so and let go. ``admit`` is asked about
+        every POST that begins (`server.surge`)."""
         self.listener = listener
         self._drain_s = drain_s
         self._draining = Draining()
-        protocol: Any = functools.partial(HttpProtocol, max_connections=max_connections, draining=self._draining)
+        protocol: Any = functools.partial(
+            HttpProtocol, max_connections=max_connections, draining=self._draining, admit=admit
+        )
         super().__init__(
             uvicorn.Config(
                 app, http=protocol, ws="none", lifespan="off", loop="none", access_log=False, log_config=None,

@@ -109,6 +109,9 @@ class GatewayMetrics:
             (*who, "result"),
             registry=registry,
         )
+        self.unseen = Counter(
+            "tombola_requests_unseen", "Requests refused before they were looked at: a surge.", registry=registry
+        )
         self.in_flight = Gauge("tombola_requests_in_flight", "Requests accepted, not answered yet.", registry=registry)
         self.workers = Gauge("tombola_workers", "Workers that this gateway can reach.", registry=registry)
         self.table_version = Gauge("tombola_table_version", "Version of the routing table in use.", registry=registry)

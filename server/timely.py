@@ -13,12 +13,22 @@ import math
 from collections.abc import Sequence
 
 from routing.cost import Cost
+from server.batch import Entry
 
 EFFICIENCY = 0.95
 """A batch is efficient when at least so much of its time goes into rows, not into the call."""
 KNOWN_SPREAD = 0.9
 """A cost that is further off than this is a guess (`server.profile.PRIOR`): nobody is given up, nor kept out of a
 batch, for a guess. What was measured on a machine whose cores others use, too, came to 0.4-0.6."""
+
+
+def latest_start(entry: Entry, cost: Cost) -> float:
+    """When its run would have to begin for it to make its deadline, if all goes as well as it ever does.
+
+    Of its rows only the longest is known to be that long; and a cost that is often far off says less.
+    """
+    least_ms = cost.fixed_ms + (entry.texts - entry.done) * cost.row_ms + entry.longest * cost.unit_ms
+    return entry.deadline - least_ms * max(0.0, 1 - 2 * cost.spread) / 1000
 
 
 def efficient_rows(cost: Cost, size: float) -> int:

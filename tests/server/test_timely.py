@@ -76,7 +76,7 @@ def test_nobody_joins_a_batch_that_would_make_its_most_urgent_entry_late() -> No
     scheduler.finished(batch, 0.006)
     following = scheduler.take(0.006)
     assert following is not None
-    assert following.texts == 8
+    assert following.texts == 3, "what 10 ms hold: a batch that nobody can interrupt is kept short"
 
 
 @pytest.mark.parametrize("cost", [HEAVY, LIGHT], ids=["heavy", "light"])

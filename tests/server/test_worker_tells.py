@@ -93,15 +93,15 @@ async def test_load_says_what_waits_for_whom_and_what_of_it_the_gateway_sent(
     make_worker: MakeWorker, make_client: MakeClient, ticket: str
 ) -> None:
     worker, client = await still_worker(make_worker, make_client, ticket)
-    worker.runner.know(ticket, Cost(1.0, 2.0, 0.0, 0.1))
+    worker.runner.know(ticket, Cost(1.0, 1.5, 0.0, 0.1))
     other = await make_client(str(worker._address))
     client.send(*(ask(i, ticket, "rain", tenant="x") for i in range(4)), ask(7, ticket, "rain", tenant="y"))
     await queued(worker, 5)
     client.loads.clear()
     await client.until(lambda: bool(client.loads) and client.loads[-1].queued_ms > 0)
     load = client.loads[-1]
-    assert load.queued_ms == pytest.approx(1 + 5 * 2)
-    assert load.tenants == {"x": pytest.approx(1 + 4 * 2), "y": pytest.approx(1 + 2)}
+    assert load.queued_ms == pytest.approx(1 + 5 * 1.5)
+    assert load.tenants == {"x": pytest.approx(1 + 4 * 1.5), "y": pytest.approx(1 + 1.5)}
     assert load.active_weight == 2.0
     assert load.seen == 999_999
     await other.until(lambda: bool(other.loads) and other.loads[-1].queued_ms > 0)
