@@ -57,12 +57,15 @@ def program(name: str, *more: str) -> tuple[str, ...]:
 def tombolas(domain: str, tier: str, deadline_ms: float) -> list[System]:
     """Tombola with the one ticket alone, and with its whole family."""
     command = (
-        "{python}", "-m", "server", "up", "--gateways", "1", "--workers", "1", "--port", "{port}",
-        "--ops-port", "{port2}", "--state", "{scratch}/state", "--starter", "{starter}",
+        "{python}", "-m", "server", "up", "--gateways", "1", "--port", "{port}", "--ops-port", "{port2}",
+        "--state", "{scratch}/state", "--starter", "{starter}",
     )  # fmt: skip
     dialect = dialects.tombola(domain, tier, deadline_ms)
     patient = dialects.tombola(domain, tier, PATIENT_MS)
-    settings = (Setting("1 gateway, 1 worker"),)
+    settings = (
+        Setting("1 gateway, 1 worker", ("--workers", "1")),
+        Setting("1 gateway, 2 workers", ("--workers", "2")),
+    )
     limit = Setting("deadlines, always")
     return [
         System("tombola", "Tombola", command, dialect, settings, limit=limit, patient=patient),

@@ -4,6 +4,7 @@ Knows a system only by its URL, its workload and its process tree. Starting it i
 in which order and how often `loadtest.peers.turns`'s.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from loadtest.peers.dialects import WRONG, Answer, Dialect, PeerWorkload
 from loadtest.peers.environments import PeerFailed
 from loadtest.peers.processes import ProcessTree, Usage
 from loadtest.peers.results import Cost, Point, Saturated
-from loadtest.record import Record
+from loadtest.record import Record, Run
 from loadtest.report import Sla, reduce_run
 from loadtest.run import Plan, PreflightError, run_load, run_on_loop
 from loadtest.schedule import Step
@@ -27,6 +28,8 @@ Answers = Mapping[str, Answer]
 READY_WITHIN_S = 90.0
 TIMEOUT_S = 2.0
 """How long an open-loop request is waited for: 80 times the limit is late enough."""
+WORKED_OFF_S = 20.0
+"""What the last answers of a load get after it."""
 MAX_LATENESS_MS = 10.0
 
 
@@ -95,9 +98,11 @@ def measure_rate(running: Running, step: Step, limit_ms: float, *, seed: int) ->
     plan = _plan(running.url, step, seed)
     before = running.tree.usage()
     try:
-        run, records = run_on_loop(lambda: run_load(plan, running.workload, read=running.workload.read))
+        run, records = run_on_loop(lambda: _bounded_load(plan, running, step))
     except PreflightError as error:
         raise PeerFailed(f"no answer before {step.rate_per_s:g}/s: {error}") from error
+    except TimeoutError as error:
+        raise PeerFailed(f"{step.rate_per_s:g}/s: its answers did not end {WORKED_OFF_S:g} s after the load") from error
     after = running.tree.usage()
     report = reduce_run(run, records, Sla(default_ms=limit_ms), max_lateness_ms=MAX_LATENESS_MS)
     total = report.steps[0].total
@@ -117,6 +122,12 @@ def measure_rate(running: Running, step: Step, limit_ms: float, *, seed: int) ->
         cost=cost_between(before, after, answered),
         quality=_mean_quality(total.tickets, running.qualities),
     )
+
+
+async def _bounded_load(plan: Plan, running: Running, step: Step) -> tuple[Run, list[Record]]:
+    """The load, given up where its last answers do not come: a queue without a bound may take minutes to empty."""
+    async with asyncio.timeout(step.warmup_s + step.duration_s + WORKED_OFF_S):
+        return await run_load(plan, running.workload, read=running.workload.read)
 
 
 def find_best_rate(running: Running, *, start_per_s: float, step: Step, limit_ms: float) -> Found:
