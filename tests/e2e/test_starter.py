@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,30 +48,55 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         installation.close()
 
 
+def ask(up: Installation, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    """The answer; on a busy machine a promise of some milliseconds may take more than one attempt."""
+    give_up = time.monotonic() + WAIT_S
+    while True:
+        response = httpx.post(f"{up.api}{path}", json=body, headers={**up.headers, **headers}, timeout=WAIT_S)
+        if response.status_code not in (503, 504) or time.monotonic() > give_up:
+            assert response.status_code == 200, response.text
+            return dict(response.json())
+        time.sleep(0.1)
+
+
 def classify(up: Installation, **body: Any) -> dict[str, Any]:
-    response = httpx.post(f"{up.api}/v1/classify", json=body, headers=up.headers, timeout=WAIT_S)
-    assert response.status_code == 200, response.text
-    return dict(response.json())
+    return ask(up, "/v1/classify", body)
+
+
+def family(domain: str) -> dict[str, bundles.Bundle]:
+    """The starter's tickets of a domain, by id."""
+    found = (bundles.read(STARTER / f"{domain}-{tier}.ticket") for tier in TIERS)
+    return {ticket.id: ticket for ticket in found}
 
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("domain", sorted(SENTENCES))
-def test_each_tier_is_answered_by_its_own_ticket_as_the_reference_answers(
+def test_each_tier_is_answered_by_a_ticket_of_its_family_as_the_reference_answers(
     up: Installation, domain: str, tier: str
 ) -> None:
-    """Label, probability and scope over HTTP are those of the ticket itself, whatever the batch was."""
-    ticket = bundles.read(STARTER / f"{domain}-{tier}.ticket")
-    wanted = Reference(ticket).classify(SENTENCES[domain])
-
+    """Whichever made the deadline: label, probability and scope over HTTP are those of the ticket itself."""
     answer = classify(up, domain=domain, tier=tier, text=list(SENTENCES[domain]))
-
-    assert answer["ticket"] == ticket.id
+    ticket = family(domain)[answer["ticket"]]
+    wanted = Reference(ticket).classify(SENTENCES[domain])
     assert answer["parent"] == (ticket.manifest.lineage.parent or ticket.manifest.lineage.dense_parent)
     assert answer["tier"] == tier
-    assert set(answer["timings_ms"]) == {"queue", "run", "total"}
+    assert set(answer["timings_ms"]) == {"predicted", "queue", "run", "total"}
     assert [r["label"] for r in answer["results"]] == wanted.labels
     assert [r["in_scope"] for r in answer["results"]] == wanted.in_scope.tolist()
     np.testing.assert_allclose([r["probability"] for r in answer["results"]], wanted.probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("domain", sorted(SENTENCES))
+def test_a_version_pins_the_ticket(up: Installation, domain: str, tier: str) -> None:
+    """Every ticket of the starter answers as itself where it is asked by its id."""
+    ticket = bundles.read(STARTER / f"{domain}-{tier}.ticket")
+    texts = list(SENTENCES[domain][:4])
+    body = {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}]}
+    answer = ask(up, f"/v2/models/{domain}/versions/{ticket.id[:12]}/infer", body, **{"X-Tombola-Tier": tier})
+    assert answer["parameters"]["ticket"] == ticket.id
+    labels = next(output for output in answer["outputs"] if output["name"] == "label")
+    assert labels["data"] == Reference(ticket).classify(texts).labels
 
 
 def test_every_tier_of_both_domains_knows_its_own_and_refuses_the_other_one(up: Installation) -> None:
