@@ -5,6 +5,7 @@ on whose behalf and why, and where the time went. `Payload` is the part of a cal
 travels to a worker, whichever worker that is.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -30,6 +31,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """1, 2 or 3: among the same tenant's requests, 1 goes before 2 goes before 3."""
     arrived: float = 0.0
     """`time.perf_counter()` when the request had arrived."""
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since it had arrived."""
+        return (time.perf_counter() - self.arrived) * 1000
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

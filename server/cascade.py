@@ -82,12 +82,12 @@ class SecondAsk:
         )  # fmt: skip
         return msgspec.structs.replace(
             reply, because=because, row_tickets=reply.row_tickets or [small.ticket] * payload.rows,
-            total_ms=_since_ms(call.arrived),
+            total_ms=call.elapsed_ms(),
         )  # fmt: skip
 
     async def _ask_large(self, call: Call, payload: Payload, ask: Ask, small: Reply, rows: list[int]) -> Reply:
         part = part_of(payload, rows) if len(rows) < payload.rows else payload
-        began_ms = _since_ms(call.arrived)
+        began_ms = call.elapsed_ms()
         left_ms = (small.deadline_ms - began_ms) * (1.0 - SPARE)
         ask = msgspec.structs.replace(ask, rows=part.rows, row_bytes=part.row_bytes)
         route = self._choose(ask, left_ms)
@@ -117,7 +117,3 @@ def _merged(small: Tensor, large: Tensor | None, rows: Sequence[int]) -> Tensor:
     for row, piece in zip(rows, row_pieces(large), strict=True):
         pieces[row] = piece
     return Tensor(small.name, small.datatype, small.shape, b"".join(pieces))
-
-
-def _since_ms(arrived: float) -> float:
-    return (time.perf_counter() - arrived) * 1000

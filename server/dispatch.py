@@ -111,7 +111,7 @@ class Dispatcher:
                 route, answer = await self._courier.fetch(payload, route, ends, partial(self._choose_again, ask))
                 reply = Reply(
                     outputs=answer.outputs, ticket=route.ticket, tier=route.tier, because=route.because,
-                    queue_ms=answer.queue_ms, run_ms=answer.run_ms, total_ms=_since_ms(call.arrived),
+                    queue_ms=answer.queue_ms, run_ms=answer.run_ms, total_ms=call.elapsed_ms(),
                     deadline_ms=route.deadline_ms, predicted_ms=predicted_ms, step=route.step,
                 )  # fmt: skip
                 if route.cascade is not None:
@@ -158,7 +158,3 @@ def _shares(table: Table) -> Shares:
     """What the tenants are due, those who are due the default left out."""
     due = {name: Share(tenant.weight, tenant.reserved_bytes) for name, tenant in table.tenants.items()}
     return Shares(table.version, {name: share for name, share in due.items() if share != Share()})
-
-
-def _since_ms(arrived: float) -> float:
-    return (time.perf_counter() - arrived) * 1000

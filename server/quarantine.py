@@ -58,13 +58,11 @@ class Marker:
 
     def running(self, ticket: str) -> None:
         """A batch of ``ticket`` runs from now on, in this thread."""
-        name = ticket.encode()[:64]
-        _SLOT.pack_into(self._map, _RUNNING, time.monotonic(), threading.get_ident(), len(name), name)
+        self._mark(_RUNNING, ticket)
 
     def loading(self, ticket: str) -> None:
         """``ticket`` is being loaded from now on, in this thread."""
-        name = ticket.encode()[:64]
-        _SLOT.pack_into(self._map, _LOADING, time.monotonic(), threading.get_ident(), len(name), name)
+        self._mark(_LOADING, ticket)
 
     def clear_running(self) -> None:
         """Nothing runs."""
@@ -73,6 +71,10 @@ class Marker:
     def clear_loading(self) -> None:
         """Nothing is being loaded."""
         self._map[_LOADING + 16] = 0
+
+    def _mark(self, slot: int, ticket: str) -> None:
+        name = ticket.encode()[:64]
+        _SLOT.pack_into(self._map, slot, time.monotonic(), threading.get_ident(), len(name), name)
 
 
 def read_marker(path: Path) -> Marked:
@@ -166,8 +168,7 @@ class Quarantine:
 
     def reason(self, ticket: str) -> str | None:
         """Why ``ticket`` may not run; None when it may. Looks at the file's date every half second."""
-        if self._path is not None and self._clock() >= self._next_look:
-            self._look()
+        self._look_if_due()
         return self._reasons.get(ticket)
 
     def count(self, ticket: str, how: str) -> bool:
@@ -193,9 +194,12 @@ class Quarantine:
 
     def tickets(self) -> list[str]:
         """The tickets in quarantine, sorted."""
+        self._look_if_due()
+        return sorted(self._reasons)
+
+    def _look_if_due(self) -> None:
         if self._path is not None and self._clock() >= self._next_look:
             self._look()
-        return sorted(self._reasons)
 
     def _look(self) -> None:
         """Read the file where it has changed."""

@@ -3,7 +3,7 @@
 Owns one estimate: how long the requests that this turn of the event loop has brought will take to get
 through it. Where a gateway itself is the bottleneck, every request waits behind thousands of others,
 and all answers come too late, refusals first of all, because they cost nearly as much as answers. What
-would wait for longer than half of what callers usually allow is refused at a third of that cost, and the
+would wait for longer than half of what callers usually allow is refused before its body is looked at, and the
 rest is answered in time: admission by prediction, as in `routing.decide`, one step earlier.
 """
 
