@@ -7,77 +7,38 @@ bounded in time and fails as `StoreUnavailable`; only `Store.watch_table` waits 
 """
 
 import asyncio
-import re
 import uuid
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
-from redis.exceptions import RedisError, ResponseError
 
+from routing.account import Account
+from routing.change import Change, Committed
 from routing.document import DocumentError, check, dump_json, load_json
 from routing.lease import Lease, LeaseKind
+from routing.redis.connection import Connection
+from routing.redis.errors import StoreCorrupt, StoreUnavailable, VersionConflict, translated
 from routing.scripts import LIVE_LEASES, PUBLISH, WITHDRAW
 from routing.table import Table
 
 HISTORY_VERSIONS = 20
 """How many versions stay readable, the current one included."""
-SOCKET_TIMEOUT_S = 1.0
-_RETRIES = 1  # a restarted Redis leaves dead connections in the pool: the second try opens a fresh one
-_RETRY_PAUSE_S = 0.05
 _RECONNECT_PAUSE_S = 0.5
 _PUBLISH_ATTEMPTS = 20  # each lost attempt means that somebody else's publication won
-_NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+__all__ = ["HISTORY_VERSIONS", "Store", "StoreCorrupt", "StoreUnavailable", "VersionConflict"]
 
 log = structlog.get_logger(__name__)
-
-
-class StoreUnavailable(Exception):
-    """Redis cannot be reached, or refuses to work; trying again later may help."""
-
-
-class StoreCorrupt(Exception):
-    """What Redis holds under our names is not ours to understand; publishing again replaces it."""
-
-
-class VersionConflict(Exception):
-    """Somebody else has published meanwhile. ``current`` is the version that now stands."""
-
-    def __init__(self, expected: int, current: int) -> None:
-        super().__init__(f"the table is at version {current}, not {expected}: somebody has published meanwhile")
-        self.expected, self.current = expected, current
-
-
-class Keys:
-    """Every name we use in Redis. A namespace holds no colon, so namespaces cannot overlap."""
-
-    def __init__(self, namespace: str) -> None:
-        if not _NAMESPACE.fullmatch(namespace):
-            raise ValueError(f"namespace {namespace!r}: use 1 to 64 letters, digits, '_', '.', '-'")
-        self.table = f"{namespace}:table"  # hash: version, publication (an id of its own for each), document
-        self.history = f"{namespace}:table:history"  # hash: version -> document
-        self.channel = f"{namespace}:table:published"  # pub/sub: the publication of each new table
-        self._leases = f"{namespace}:leases"
-
-    def names(self, kind: LeaseKind) -> str:
-        """Set of the names that have announced a lease."""
-        return f"{self._leases}:{kind}"
-
-    def lease(self, kind: LeaseKind, name: str) -> str:
-        """String with a TTL: the lease itself."""
-        return f"{self._leases}:{kind}:{name}"
 
 
 class Store:
     """The control plane of one installation: its table, and the leases of its live processes."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._redis = connection.client
+        self._keys = connection.keys
 
     @classmethod
     def connect(cls, url: str, namespace: str = "tombola") -> "Store":
@@ -85,23 +46,16 @@ class Store:
 
         Raises ValueError for a URL or namespace that cannot be.
         """
-        redis = Redis.from_url(
-            url,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            retry=Retry(ConstantBackoff(_RETRY_PAUSE_S), _RETRIES),
-            protocol=2,
-        )
-        return cls(redis, Keys(namespace))
+        return cls(Connection.open(url, namespace))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._redis.aclose()
+        await self.connection.close()
 
     async def ping(self) -> bool:
         """Whether Redis answers now."""
         try:
-            with _translated():
+            with translated():
                 return bool(await self._redis.ping())
         except StoreUnavailable:
             return False
@@ -111,7 +65,7 @@ class Store:
 
         Raises StoreUnavailable, StoreCorrupt.
         """
-        with _translated():
+        with translated():
             if version is None:
                 document = await self._redis.hget(self._keys.table, "document")
             else:
@@ -120,7 +74,7 @@ class Store:
 
     async def versions(self) -> list[int]:
         """The versions that `load_table` still knows, oldest first. Raises StoreUnavailable, StoreCorrupt."""
-        with _translated():
+        with translated():
             fields = await self._redis.hkeys(self._keys.history)
         return sorted(int(field) for field in fields if field.isdigit())
 
@@ -155,7 +109,7 @@ class Store:
         while True:
             try:
                 async with self._redis.pubsub() as announcements:
-                    with _translated():
+                    with translated():
                         await announcements.subscribe(self._keys.channel)
                     while True:
                         seen, table = await self._change(seen)
@@ -164,7 +118,7 @@ class Store:
                             log.info("store_available")
                         if table is not None:
                             yield table
-                        with _translated():
+                        with translated():
                             await announcements.get_message(ignore_subscribe_messages=True, timeout=poll_s)
             except (StoreUnavailable, StoreCorrupt) as error:
                 if available:
@@ -172,9 +126,32 @@ class Store:
                     log.warning("store_unavailable", error=str(error))
             await asyncio.sleep(min(poll_s, _RECONNECT_PAUSE_S))
 
+    async def load_accounts(self) -> dict[str, Account]:
+        """All accounts by name. Raises StoreUnavailable, StoreCorrupt."""
+        with translated():
+            found = await self._redis.hgetall(self._keys.accounts)
+        return {_raw(name).decode(): msgspec.json.decode(document, type=Account) for name, document in found.items()}
+
+    async def watch_accounts(self, poll_s: float = 0.5) -> AsyncGenerator[dict[str, Account], None]:
+        """All accounts, and again whenever one of them has changed. Never ends: leave it with `aclosing`."""
+        seen: dict[str, Account] | None = None
+        while True:
+            try:
+                accounts = await self.load_accounts()
+                if accounts != seen:
+                    seen = accounts
+                    yield accounts
+            except (StoreUnavailable, StoreCorrupt) as error:
+                log.debug("accounts_unavailable", error=str(error))
+            await asyncio.sleep(poll_s)
+
+    async def commit(self, change: Change) -> Committed:
+        """Carry out a change whole, with its event, or not at all. Raises VersionConflict, StoreUnavailable."""
+        raise NotImplementedError
+
     async def announce(self, lease: Lease, ttl_s: float) -> None:
         """Say that this process lives for another ``ttl_s`` seconds. Raises StoreUnavailable."""
-        with _translated():
+        with translated():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(
                     self._keys.lease(lease.kind, lease.name), msgspec.json.encode(lease), px=max(1, round(ttl_s * 1000))
@@ -185,12 +162,12 @@ class Store:
     async def withdraw(self, lease: Lease) -> None:
         """Take back this very lease; a successor's of the same name stays. Raises StoreUnavailable."""
         key, names = self._keys.lease(lease.kind, lease.name), self._keys.names(lease.kind)
-        with _translated():
+        with translated():
             await self._redis.eval(WITHDRAW, 2, key, names, msgspec.json.encode(lease), lease.name)
 
     async def leases(self, kind: LeaseKind) -> list[Lease]:
         """The live leases, by name. Raises StoreUnavailable."""
-        with _translated():
+        with translated():
             found = await self._redis.eval(LIVE_LEASES, 1, self._keys.names(kind), self._keys.lease(kind, ""))
         leases = []
         for document in found:
@@ -203,7 +180,7 @@ class Store:
     async def _version(self) -> int:
         """The version that stands; 0 for none, and for something that is not ours (PUBLISH replaces it)."""
         try:
-            with _translated():
+            with translated():
                 value = await self._redis.hget(self._keys.table, "version")
         except StoreCorrupt:
             return 0
@@ -219,13 +196,13 @@ class Store:
             dump_json(new),
             new.version - HISTORY_VERSIONS,
         ]
-        with _translated():
+        with translated():
             done, standing = await self._redis.eval(PUBLISH, len(keys), *keys, *arguments)
         return None if done else int(standing)
 
     async def _change(self, seen: bytes | None) -> tuple[bytes | None, Table | None]:
         """The publication that stands, and its table where it is neither ``seen`` already nor unreadable."""
-        with _translated():
+        with translated():
             standing = await self._redis.hget(self._keys.table, "publication")
             if standing is None or _raw(standing) == seen:
                 return seen, None
@@ -247,16 +224,3 @@ def _decode(document: bytes) -> Table:
         return load_json(document)
     except DocumentError as error:
         raise StoreCorrupt(f"the table in Redis does not read ({error}): publish it again") from error
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what redis-py raises into this file's errors."""
-    try:
-        yield
-    except ResponseError as error:
-        if "WRONGTYPE" in str(error):
-            raise StoreCorrupt("something else stands in Redis under the table's name: publish it again") from error
-        raise StoreUnavailable(f"Redis refuses: {error}") from error
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(f"Redis cannot be reached: {error}") from error

@@ -16,10 +16,17 @@ from routing.cost import Cost
 from tickets.bundle import TicketId
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\Z")]
+FamilyName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}(/[a-z0-9][a-z0-9_.-]{0,63})?\Z")]
+"""``banking``: any tenant may be given it. ``acme/banking``: made by registrations of tenant acme, for it alone."""
 TicketIdText = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 KeyHash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Milliseconds = Annotated[float, Meta(gt=0.0, le=600_000.0)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+TicketState = Literal["registered", "canary", "promoted"]
+"""``registered``: answers only who pins it by its id. ``canary``: also takes a share of its domain's asks.
+``promoted``: routing may choose it. A retired ticket is not in the table any more."""
 
 
 class FamilyTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -32,6 +39,11 @@ class FamilyTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """How often it is right on held-out data: what routing maximises and floors bound."""
     service_ms: Milliseconds
     """One text alone on the measuring host; workers that hold the ticket say what it costs on theirs."""
+    state: TicketState = "promoted"
+    bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
+    """Of its bundle, where it was registered: what counts against its tenant's quota."""
+    replaces: list[TicketIdText] = []
+    """The tickets of this tier that were promoted until this one was: what a rollback brings back."""
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +64,22 @@ class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What the threshold held on validation data (`tombola cascade` finds it)."""
 
 
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A ticket on trial in a domain, beside the one it would replace."""
+
+    ticket: TicketIdText
+    current: TicketIdText
+    """The promoted ticket whose asks it is tried on."""
+    share: Fraction = 0.1
+    """The part of those asks that it is tried on."""
+    mode: Literal["canary", "shadow"] = "canary"
+    """``canary``: it answers them. ``shadow``: it is asked too, and nobody sees its answer."""
+    is_automatic: bool = False
+    """Whether it is promoted as soon as it has shown itself to be good; else somebody promotes it."""
+    started_at: Annotated[float, Meta(ge=0.0, le=1e11)] = 0.0
+    """Seconds since 1970."""
+
+
 Policy = Literal["best", "tier", "cascade"]
 
 
@@ -62,18 +90,22 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     one that costs more than the ticket found for the asked tier. ``cascade``: see `Cascade`.
     """
 
-    family: Name
+    family: FamilyName
     default_tier: Name
     tiers: dict[Name, Tier]
     policy: Policy = "best"
     cascade: Cascade | None = None
+    canary: Canary | None = None
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A customer. ``key_hashes`` are sha256 of its API keys; a key itself is never stored."""
+    """A customer's routes. Its account (keys with roles, limits, policy) is `routing.account`'s.
 
-    key_hashes: list[KeyHash]
-    domains: dict[Name, Domain]
+    ``key_hashes`` are sha256 of keys that an authored document gives it; they may call, no more.
+    """
+
+    key_hashes: list[KeyHash] = []
+    domains: dict[Name, Domain] = {}
     weight: Annotated[float, Meta(ge=0.01, le=1000.0)] = 1.0
     """Its share of a busy worker, beside the other tenants' weights."""
     reserved_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
@@ -86,7 +118,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     format: Literal[1] = 1
     version: Annotated[int, Meta(ge=0)] = 0
-    families: dict[Name, list[FamilyTicket]] = {}
+    families: dict[FamilyName, list[FamilyTicket]] = {}
     tenants: dict[Name, Tenant] = {}
 
     @cached_property
@@ -175,7 +207,13 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 RefusalCode = Literal[
-    "unknown_domain", "unknown_tier", "unknown_version", "below_quality_floor", "no_worker", "overloaded"
+    "unknown_domain",
+    "unknown_tier",
+    "unknown_version",
+    "not_promoted",
+    "below_quality_floor",
+    "no_worker",
+    "overloaded",
 ]
 
 

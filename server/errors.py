@@ -30,6 +30,66 @@ class Unauthorized(ApiError):
     status, code = 401, "unauthorized"
 
 
+class Forbidden(ApiError):
+    """The key is known, but its role does not allow this."""
+
+    status, code = 403, "forbidden"
+
+
+class Suspended(ApiError):
+    """The tenant is suspended: nothing is answered until an operator resumes it."""
+
+    status, code = 403, "suspended"
+
+
+class TicketQuota(ApiError):
+    """The tenant's quota of tickets or of their bytes is used up: retire some, or ask for more."""
+
+    status, code = 403, "ticket_quota_exceeded"
+
+
+class UnknownTenant(ApiError):
+    """No such tenant, or none that this key may know of."""
+
+    status, code = 404, "unknown_tenant"
+
+
+class UnknownKey(ApiError):
+    """The tenant has no such key."""
+
+    status, code = 404, "unknown_key"
+
+
+class UnknownTicket(ApiError):
+    """The tenant has registered no such ticket."""
+
+    status, code = 404, "unknown_ticket"
+
+
+class Conflict(ApiError):
+    """It cannot be done in the state that things are in, or somebody else has changed them meanwhile."""
+
+    status, code = 409, "conflict"
+
+
+class PreconditionFailed(ApiError):
+    """If-Match names another version than the one that stands: look again, then decide."""
+
+    status, code = 412, "precondition_failed"
+
+
+class Refused(ApiError):
+    """The gate has refused the ticket; nothing of it is kept. The report says at which step and why."""
+
+    status, code = 422, "refused"
+
+
+class RateLimited(ApiError):
+    """The tenant has used up its rate, its concurrency or its day's requests."""
+
+    status, code, retryable = 429, "rate_limited", True
+
+
 class UnknownDomain(ApiError):
     """No such domain for this tenant (whether another tenant has it is nobody's business)."""
 
@@ -67,9 +127,27 @@ class TooLarge(ApiError):
 
 
 class Unsupported(ApiError):
-    """A part of the protocol that this server does not offer."""
+    """A part of the protocol that this server, or this model, does not offer."""
 
-    status, code = 501, "unsupported"
+    status, code = 400, "unsupported"
+
+
+class NotPromoted(ApiError):
+    """The domain has tickets, but none of them has been promoted yet: name one as version, or promote one."""
+
+    status, code = 503, "not_promoted"
+
+
+class StorageFull(ApiError):
+    """There is no room to keep the upload; nothing of it is kept."""
+
+    status, code = 507, "storage_full"
+
+
+class ControlPlaneGone(ApiError):
+    """Redis cannot be reached: nothing can be changed now; inference goes on from what is known."""
+
+    status, code, retryable = 503, "control_plane_unavailable", True
 
 
 class BelowQualityFloor(ApiError):
@@ -127,8 +205,9 @@ class Internal(ApiError):
 BY_CODE: dict[str, type[ApiError]] = {
     error.code: error
     for error in (
-        BadRequest, Unauthorized, UnknownDomain, UnknownTier, UnknownVersion, NotFound, MethodNotAllowed, TooLarge,
-        Unsupported, BelowQualityFloor, NoWorker, Overloaded, WorkerLost, TicketUnavailable, NotReady,
-        DeadlineExceeded, InferenceFailed, Internal,
+        BadRequest, Unauthorized, Forbidden, Suspended, TicketQuota, UnknownTenant, UnknownKey, UnknownTicket,
+        UnknownDomain, UnknownTier, UnknownVersion, NotFound, MethodNotAllowed, Conflict, PreconditionFailed, TooLarge,
+        Refused, RateLimited, Unsupported, NotPromoted, BelowQualityFloor, NoWorker, Overloaded, WorkerLost,
+        TicketUnavailable, NotReady, ControlPlaneGone, StorageFull, DeadlineExceeded, InferenceFailed, Internal,
     )
 }  # fmt: skip

@@ -6,22 +6,28 @@ in `server.api`, `server.models_api` and `server.ops`.
 
 from fastapi import Request
 
-from routing.keys import tenant_of
+from routing.access import Caller
+from routing.account import Role
+from routing.table import Table
 from server import edge
 from server.catalogue import Catalogue, Model
 from server.deadlines import Deadlines
 from server.dispatch import Dispatcher
-from server.errors import NotReady, Unauthorized
+from server.doorman import Doorman
+from server.errors import NotReady
 from server.fleet import WorkerFleet
 
 
 class Gateway:
     """What the routes stand on: one gateway's parts, and whether it can serve."""
 
-    def __init__(self, dispatcher: Dispatcher, catalogue: Catalogue, fleet: WorkerFleet, version: str) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, catalogue: Catalogue, fleet: WorkerFleet, doorman: Doorman, version: str
+    ) -> None:
         self.dispatcher = dispatcher
         self.catalogue = catalogue
         self.fleet = fleet
+        self.doorman = doorman
         self.version = version
         self.request_ids = edge.RequestIds()
         self.deadlines = Deadlines()
@@ -36,14 +42,20 @@ class Gateway:
         if self.fleet.linked == 0:
             raise NotReady("no worker is connected")
 
-    def tenant(self, headers: edge.Headers) -> str:
-        """The tenant whose key the request carries. Raises Unauthorized, NotReady."""
-        key = edge.key_of(headers)
-        if self.dispatcher.table is None:
-            raise NotReady("no routing table has been published yet", retry_after_s=1.0)
-        tenant = tenant_of(self.dispatcher.table, key)
-        if tenant is None:
-            raise Unauthorized("this API key is not known")
+    def use_table(self, table: Table) -> None:
+        """Use ``table`` for every request from now on; those in flight end under the one they began with."""
+        self.doorman.use_table(table)
+        self.dispatcher.replace(table)
+
+    def caller(self, headers: edge.Headers) -> Caller:
+        """Whose key the request carries. Raises Unauthorized, Suspended, NotReady."""
+        return self.doorman.caller(headers)
+
+    def tenant(self, headers: edge.Headers, role: Role = "call") -> str:
+        """The tenant whose key the request carries, which must have ``role``. Raises Forbidden too."""
+        tenant = self.doorman.tenant(headers, role)
+        if self.dispatcher.table is None or tenant not in self.dispatcher.table.tenants:
+            raise NotReady("no routing table that names this tenant has arrived yet", retry_after_s=1.0)
         return tenant
 
     def model(self, request: Request) -> Model:

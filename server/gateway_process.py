@@ -20,9 +20,11 @@ from prometheus_client import CollectorRegistry
 from routing.lease import Lease
 from routing.store import Store, StoreUnavailable
 from server import address
+from server.accounts import AccountFollower
 from server.api import create_app
 from server.catalogue import Catalogue
 from server.dispatch import Dispatcher
+from server.doorman import Doorman
 from server.errors import NotReady
 from server.fleet import WorkerFleet
 from server.garbage import settle_garbage
@@ -74,11 +76,12 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
     cache = settings.table_cache
-    fleet = WorkerFleet(store, LastKnown(cache.with_name(f"{cache.name}.workers") if cache is not None else None))
+    fleet = WorkerFleet(store, LastKnown(_beside(cache, "workers")))
     dispatcher = Dispatcher(fleet, metrics, max_in_flight=settings.max_in_flight)
     catalogue = Catalogue(Registry(settings.registry))
-    tables = TableFollower(store, catalogue, dispatcher.replace, LastKnown(cache))
-    gateway = Gateway(dispatcher, catalogue, fleet, _version())
+    gateway = Gateway(dispatcher, catalogue, fleet, Doorman(), _version())
+    tables = TableFollower(store, catalogue, gateway.use_table, LastKnown(cache))
+    accounts = AccountFollower(store, gateway.doorman.use_accounts, LastKnown(_beside(cache, "accounts")))
     loop = asyncio.get_running_loop()
     metrics.table_stale_seconds.set_function(lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1))
     app = create_app(gateway, max_body_bytes=settings.max_body_bytes)
@@ -96,10 +99,12 @@ async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening:
             asyncio.create_task(_keep_lease(store, lease), name="lease"),
         ]
         try:
+            await accounts.start()
             await tables.start()
             await fleet.settle(FIRST_WORKER_S)
             settle_garbage()
             background.append(asyncio.create_task(tables.run(), name="tables"))
+            background.append(asyncio.create_task(accounts.run(), name="accounts"))
             await _serve(data, ops, gateway, background, stop, listening)
         finally:
             for task in background:
@@ -151,6 +156,11 @@ async def _metrics_listener(
     finally:
         server.close()
         address.remove(where)
+
+
+def _beside(cache: Path | None, what: str) -> Path | None:
+    """Where something else is kept, beside the table."""
+    return cache.with_name(f"{cache.name}.{what}") if cache is not None else None
 
 
 async def _keep_lease(store: Store, lease: Lease) -> None:

@@ -9,8 +9,9 @@ import redis.asyncio
 from routing.document import DocumentError, parse_toml
 from routing.keys import new_key
 from routing.lease import Lease
+from routing.redis.keys import Keys
 from routing.scripts import PUBLISH
-from routing.store import HISTORY_VERSIONS, Keys, Store, StoreCorrupt, VersionConflict
+from routing.store import HISTORY_VERSIONS, Store, StoreCorrupt, VersionConflict
 from routing.table import Table
 from tests.routing.tables import example_table
 
@@ -120,7 +121,7 @@ class TestTable:
         """Only hashes do: every value of every kind is looked at."""
         key = new_key()
         published = await store.publish(parse_toml(f'[tenants.acme]\nkeys = ["{key}"]'.encode()))
-        names = [name async for name in raw.scan_iter(f"{namespace}*")]
+        names = [name async for name in raw.scan_iter(f"{{{namespace}}}*")]
         values = [str(value) for name in names for value in (await raw.hgetall(name)).values()]
         assert sorted(map(bytes, names)) == [Keys(namespace).table.encode(), Keys(namespace).history.encode()]
         assert not [value for value in values if key[3:] in value]

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from routing.embedded import EmbeddedRedis
 from routing.lease import Lease
-from routing.store import Keys, Store, StoreUnavailable
+from routing.redis.keys import Keys
+from routing.store import Store, StoreUnavailable
 from routing.table import Table
 from tests.routing.tables import example_table
 

@@ -232,7 +232,7 @@ def test_repository_index_lists_every_version_and_loading_is_not_offered(
     assert client.post("/v2/repository/index", json={"ready": True}).json() == expected
     assert_error(client.post("/v2/repository/index", json={"ready": "yes"}), 400, "bad_request")
     for action in ("load", "unload"):
-        assert_error(client.post(f"/v2/repository/models/home/{action}"), 501, "unsupported")
+        assert_error(client.post(f"/v2/repository/models/home/{action}"), 400, "unsupported")
 
 
 def test_wrong_paths_and_methods_are_json_errors(client: httpx.Client) -> None:
