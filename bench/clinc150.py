@@ -23,8 +23,8 @@ from tickets.cascade import CERTAINTY, CascadeError, Within, find_threshold, mea
 from tickets.factory.cascade import answers, counted, outcomes, split_report
 from tickets.factory.data import WHOLE, DomainData, build
 from tickets.factory.formats import load_rows
-from tickets.factory.runs import write_atomically
 from tickets.factory.speed import BATCH_TEXTS
+from tickets.files import write_whole
 from tickets.reference import Reference
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -52,7 +52,7 @@ def main(data: Path, family: Path, runs: Path, found_by: str, out: Path) -> None
     if not dense.is_trained:
         raise click.ClickException(f"{runs} does not hold the dense parent that these tickets descend from")
     members = {name: bytes(content) for name, content in dense.bundle.members.items()}
-    write_atomically(family / f"{WHOLE}-dense.ticket", bundles.pack(dense.bundle.manifest, members))
+    write_whole(family / f"{WHOLE}-dense.ticket", bundles.pack(dense.bundle.manifest, members))
     tickets["dense"] = dense.bundle
     results = {
         "machine": machine(), "commit": commit(), "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,7 +61,7 @@ def main(data: Path, family: Path, runs: Path, found_by: str, out: Path) -> None
         "models": report["models"], **measure_cascades(tickets, speeds, examples),
     }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, (json.dumps(results, indent=1) + "\n").encode())
+    write_whole(out, (json.dumps(results, indent=1) + "\n").encode())
     click.echo(out)
 
 

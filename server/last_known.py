@@ -4,12 +4,11 @@ A gateway keeps its last table and the workers it last knew, so that it can star
 Redis is away. Losing such a file costs nothing else; so nothing here raises, it logs.
 """
 
-import contextlib
-import os
-import secrets
 from pathlib import Path
 
 import structlog
+
+from tickets.files import write_whole
 
 log = structlog.get_logger()
 
@@ -36,14 +35,7 @@ class LastKnown:
         """Keep ``data`` in place of what was kept before."""
         if self.path is None:
             return
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}.tmp")
         try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            write_whole(self.path, data, mode=0o600)
         except OSError as error:
             log.warning("cache_not_written", path=str(self.path), error=str(error))
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)

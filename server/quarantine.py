@@ -10,7 +10,6 @@ import contextlib
 import faulthandler
 import fcntl
 import mmap
-import os
 import re
 import struct
 import threading
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
+from tickets.files import write_whole
 
 CRASHES = 2
 """So many crashes within WINDOW_S put a ticket into quarantine; one may be the machine's doing."""
@@ -227,9 +228,7 @@ class Quarantine:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = dict(_read(self._path))
             yield entries
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_bytes(msgspec.json.format(msgspec.json.encode(_Document(tickets=entries)), indent=1))
-            os.replace(temporary, self._path)  # noqa: PTH105
+            write_whole(self._path, msgspec.json.format(msgspec.json.encode(_Document(tickets=entries)), indent=1))
         self._look()
 
 

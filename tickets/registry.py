@@ -8,20 +8,22 @@ folder without locks, because a name says its content. What a ticket means is le
 """
 
 import contextlib
+import hashlib
 import os
 import re
-import secrets
+import stat
 import time
 from pathlib import Path
 
 from tickets.bundle import Bundle, BundleError, TicketId, is_ticket_id, parse, read, read_bytes
+from tickets.files import TEMPORARY, sync_folder, write_whole
 
 SUFFIX = ".ticket"
 MIN_PREFIX_DIGITS = 8
 LEFTOVER_AGE_S = 3600.0
 """A temporary file that nobody has written to for this long belongs to a process that died."""
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{64}}(\{SUFFIX})?{TEMPORARY}")
 _PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX_DIGITS},64}}")
 
 
@@ -51,12 +53,30 @@ class Registry:
         """
         ticket = parse(data).id
         if not self._holds(ticket):
-            self._write(self.path(ticket), data)
+            write_whole(self.path(ticket), data, mode=0o444)
         return ticket
 
     def put_file(self, path: Path | str) -> TicketId:
         """Keep a copy of a bundle file. Raises as `put` does, and OSError when it cannot be read."""
         return self.put(read_bytes(path))
+
+    def adopt(self, path: Path, ticket: TicketId) -> None:
+        """Make a file of this registry's file system its own, without a copy: it is moved, and nobody changes it again.
+
+        Its bytes are hashed here once more, so that what is kept is what ``ticket`` names, however long ago somebody
+        looked at it. A damaged copy that stands there is replaced. Raises BundleError (``bad_digest``,
+        ``not_a_bundle``) and leaves the file where it is; OSError.
+        """
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BundleError("not_a_bundle", f"{path} is not a regular file")
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != ticket:
+                raise BundleError("bad_digest", f"{path} is ticket {found}, not {ticket}")
+            os.fchmod(file.fileno(), 0o444)
+            os.fsync(file.fileno())
+            path.replace(self.path(ticket))
+        sync_folder(self.root)
 
     def get(self, ticket: str) -> Bundle:
         """Read and verify a ticket.
@@ -101,7 +121,7 @@ class Registry:
             self.path(ticket).unlink()
         except FileNotFoundError as error:
             raise TicketMissing(f"ticket {ticket} is not in the registry {self.root}") from error
-        _sync_directory(self.root)
+        sync_folder(self.root)
 
     def _holds(self, ticket: TicketId) -> bool:
         """Whether a sound copy is there; a damaged one is to be replaced by the good one at hand."""
@@ -111,21 +131,6 @@ class Registry:
             return False
         return True
 
-    def _write(self, target: Path, data: bytes) -> None:
-        temporary = self.root / f".{target.stem}.{secrets.token_hex(8)}.tmp"
-        try:
-            with open(temporary, "xb", buffering=0, opener=_read_only) as file:
-                rest = memoryview(data)
-                while rest:  # an unbuffered write may be short
-                    rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_directory(self.root)
-
     def _sweep(self, now: float) -> None:
         with contextlib.suppress(OSError), os.scandir(self.root) as entries:  # a read-only registry has no leftovers
             for entry in entries:
@@ -133,17 +138,3 @@ class Registry:
                     age_s = now - entry.stat(follow_symlinks=False).st_mtime
                     if age_s > LEFTOVER_AGE_S:
                         Path(entry.path).unlink(missing_ok=True)
-
-
-def _read_only(name: str, flags: int) -> int:
-    """An opener for new files that nobody is to change once they are written."""
-    return os.open(name, flags | os.O_NOFOLLOW, 0o444)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename or unlink in ``directory`` survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -44,12 +44,13 @@ except OSError as error:
 PUT_ONE_AGAIN = """
 import sys
 from pathlib import Path
+from tickets.files import write_whole
 from tickets.registry import Registry
 registry, data = Registry(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes()
 for _ in range(30):
     ticket = registry.put(data)
     assert registry.get(ticket).id == ticket
-    registry._write(registry.path(ticket), data)  # the race that `put` itself seldom meets
+    write_whole(registry.path(ticket), data, mode=0o444)  # the race that `put` itself seldom meets
 """
 
 

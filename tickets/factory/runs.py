@@ -7,11 +7,12 @@ then the stage may leave checkpoints in it and is continued. Nothing is ever hal
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from tickets.files import write_whole
 
 FACTORY = "tombola-factory/1"
 """Changes when a stage computes something else from the same inputs: old results are then not reused."""
@@ -50,14 +51,14 @@ class Runs:
             return Stage(name, key, folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._announce(f"{name}: {'continuing' if any(folder.iterdir()) else 'starting'}")
-        write_atomically(folder / "description.json", text.encode())
+        write_whole(folder / "description.json", text.encode())
         build(folder)
         for leftover in folder.glob("checkpoint*"):
             leftover.unlink()
         files = {
             str(p.relative_to(folder)): _digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != _DONE
         }
-        write_atomically(folder / _DONE, json.dumps({"key": key, "files": files}, indent=1).encode())
+        write_whole(folder / _DONE, json.dumps({"key": key, "files": files}, indent=1).encode())
         return Stage(name, key, folder)
 
 
@@ -70,16 +71,6 @@ def described(options: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass i
         for f in fields(options)
         if f.default is MISSING or getattr(options, f.name) != f.default
     }
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _is_done(folder: Path) -> bool:
