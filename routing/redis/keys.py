@@ -20,13 +20,15 @@ class Keys:
         self.namespace = namespace
         at = f"{{{namespace}}}"
         self.schema = f"{at}:schema"  # string: the version of this layout (`routing.redis.schema`)
-        self.table = f"{at}:table"  # hash: version, publication (an id of its own for each), document
+        self.table = f"{at}:table"  # hash: version, publication (the stamp of the change), document
         self.history = f"{at}:table:history"  # hash: version -> document
-        self.channel = f"{at}:published"  # pub/sub: the publication of each new table; "accounts" when one changed
+        self.channel = f"{at}:published"  # pub/sub: "table" or "accounts" when one of these has changed
         self.accounts = f"{at}:accounts"  # hash: account name -> document
-        self.accounts_changed = f"{at}:accounts:changed"  # sorted set: account name -> number of its last change
-        self.accounts_version = f"{at}:accounts:version"  # string: number of the last change of any account
-        self.events = f"{at}:events"  # stream: the audit log, oldest trimmed
+        self.accounts_changed = f"{at}:accounts:changed"  # sorted set: account name -> when it was last changed
+        self.accounts_gone = f"{at}:accounts:gone"  # sorted set: name of a deleted account -> when
+        self.accounts_version = f"{at}:accounts:version"  # string: the stamp of the last change of any account
+        self.events = f"{at}:events"  # stream: the audit log, oldest trimmed; its ids are the stamps
+        self._done = f"{at}:done"
         self._reports = f"{at}:reports"
         self._limits = f"{at}:limits"
         self._trials = f"{at}:trials"
@@ -40,6 +42,10 @@ class Keys:
     def lease(self, kind: LeaseKind, name: str) -> str:
         """String with a TTL: the lease itself."""
         return f"{self._leases}:{kind}:{name}"
+
+    def done(self, change: str) -> str:
+        """String with a TTL: the outcome of a change, for a call that is sent again because its reply was lost."""
+        return f"{self._done}:{change}"
 
     def reports(self, tenant: str) -> str:
         """Hash: ticket id -> the report of its registration."""
