@@ -17,11 +17,12 @@ from server.memory import is_exact
 from server.runtime import GraphError, is_on_cpu, open_graph
 from server.sharing import Part, Parts, Shared
 from server.task import Task
-from server.text_classification import TextClassification
+from server.tensors_task import TensorsTask
+from server.text_classification import open_text
 from tickets.bundle import Bundle
 
-TASKS: dict[str, Callable[..., Task]] = {"text-classification": TextClassification}
-"""The module of each task that a manifest may name."""
+TASKS: dict[str, Callable[..., Task]] = {"text-classification": open_text, "tensors": TensorsTask}
+"""What makes each task that a manifest may name, of a bundle and its opened graph."""
 
 MIN_BYTES = 256 << 10
 """A ticket counts for at least this: what else allocates meanwhile makes the measurement as uncertain."""

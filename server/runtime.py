@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from server.graph import Graph
 from server.graph_tables import GraphTable, find_tables
 from server.sharing import Parts
-
-RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+from tickets.onnx_reader import Value
 
 CPU = "CPUExecutionProvider"
 PREFERRED_PROVIDERS = ("CUDAExecutionProvider", CPU)
@@ -30,21 +29,12 @@ _IDENTITY = bytes.fromhex(
     "4964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a02080142040a001011"
 )
 """A model of one Identity node, x to y."""
-_LOGITS = ["logits"]
-
-
-class _Graph:
-    """A session as a function. It keeps the tables, whose memory the session reads without owning it."""
-
-    __slots__ = ("_run", "_tables")
-
-    def __init__(self, session: ort.InferenceSession, tables: dict[str, ort.OrtValue]) -> None:
-        self._run = session.run
-        self._tables = tables
-
-    def __call__(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self._run(_LOGITS, {"input_ids": input_ids})[0]
-        return logits
+_DATATYPES = {
+    "tensor(bool)": "BOOL", "tensor(string)": "BYTES", "tensor(float16)": "FP16", "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    **{f"tensor({sign}int{bits})": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+"""ONNX Runtime's names of types, as the inference protocol names them."""
 
 
 class GraphError(ValueError):
@@ -66,10 +56,10 @@ def is_on_cpu(providers: Sequence[str]) -> bool:
     return providers[0] == CPU
 
 
-def open_graph(model: bytes, providers: Sequence[str], parts: Parts | None = None) -> RunGraph:
-    """Open a graph that takes ``input_ids`` (int32) and gives ``logits``, as a function of one to the other.
+def open_graph(model: bytes, providers: Sequence[str], parts: Parts | None = None) -> Graph:
+    """Open a graph, whatever it takes and gives. Its look-up tables are taken from ``parts``, if given.
 
-    Its look-up tables are taken from ``parts``, if given. Raises GraphError.
+    Raises GraphError.
     """
     options = _options()
     # ONNX Runtime's fused CPU kernel takes four times as long as the Add and LayerNormalization it replaces.
@@ -82,18 +72,24 @@ def open_graph(model: bytes, providers: Sequence[str], parts: Parts | None = Non
     except Exception as error:  # ONNX Runtime has a class for each status, all of them plain Exceptions
         raise GraphError(f"ONNX Runtime cannot open the graph: {str(error)[:500]}") from error
     session._model_bytes = None  # kept for a fall-back that we do not use: as large as all the weights
-    inputs = [(tensor.name, tensor.type) for tensor in session.get_inputs()]
-    if inputs != [("input_ids", "tensor(int32)")]:
-        raise GraphError(f"the graph must take input_ids (int32) alone; it takes {inputs}")
-    outputs = [(tensor.name, tensor.type) for tensor in session.get_outputs()]
-    if ("logits", "tensor(float)") not in outputs:
-        raise GraphError(f"the graph must give logits (float); it gives {outputs}")
-    return _Graph(session, tables)
+    # The session reads the tables without owning them: the graph keeps them.
+    return Graph(session.run, _values(session.get_inputs()), _values(session.get_outputs()), tables)
 
 
 def prime() -> None:
     """Let the runtime set up what it sets up once per process (6 MB), so that no ticket is blamed for it."""
     ort.InferenceSession(_IDENTITY, _options(), providers=[CPU])
+
+
+def _values(ports: Sequence[Any]) -> list[Value]:
+    return [Value(name=port.name, datatype=_DATATYPES.get(port.type, ""), dims=_dims(port)) for port in ports]
+
+
+def _dims(port: Any) -> list[int | str] | None:  # noqa: ANN401 - onnxruntime has no types
+    """Sizes, or names of those that vary. ONNX Runtime says [] of a scalar and of what it knows nothing of."""
+    if not port.type.startswith("tensor(") or not port.shape:
+        return None
+    return [size if isinstance(size, int) and size >= 0 else str(size or "") for size in port.shape]
 
 
 def _shared_tables(model: bytes, parts: Parts) -> dict[str, ort.OrtValue]:

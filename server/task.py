@@ -40,9 +40,14 @@ class FixedColumn(msgspec.Struct, frozen=True, kw_only=True):
         """The bytes of rows ``start`` to ``stop``."""
         return self.data[start * self.row_bytes : stop * self.row_bytes]
 
+    def tensor(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` as a tensor of this name."""
+        data = self.data[start * self.row_bytes : stop * self.row_bytes]
+        return Tensor(name, self.datatype, [stop - start, *self.row_shape], data)
+
 
 class BytesColumn(msgspec.Struct, frozen=True, kw_only=True):
-    """A BYTES output with one element per row, each laid out already (length, then bytes)."""
+    """A BYTES output, laid out already (length, then bytes of each element): what each row has of it."""
 
     elements: list[bytes]
     datatype: str = "BYTES"
@@ -52,8 +57,31 @@ class BytesColumn(msgspec.Struct, frozen=True, kw_only=True):
         """The bytes of rows ``start`` to ``stop``."""
         return b"".join(self.elements[start:stop])
 
+    def tensor(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` as a tensor of this name."""
+        return Tensor(name, self.datatype, [stop - start, *self.row_shape], b"".join(self.elements[start:stop]))
 
-Column = FixedColumn | BytesColumn
+
+class PiecesColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """An output whose rows differ in shape, or that has one piece for each ask (``is_whole``): a shape and the
+    bytes of each. All rows of one ask have one shape."""
+
+    datatype: str
+    shapes: list[list[int]]
+    pieces: list[bytes]
+    is_whole: bool
+
+    def rows(self, start: int, stop: int) -> bytes:
+        """The bytes of rows ``start`` to ``stop``."""
+        return b"".join(self.pieces[start:stop])
+
+    def tensor(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop``, or the ask at ``start``, as a tensor of this name."""
+        shape = self.shapes[start] if self.is_whole else [stop - start, *self.shapes[start]]
+        return Tensor(name, self.datatype, shape, b"".join(self.pieces[start:stop]))
+
+
+Column = FixedColumn | BytesColumn | PiecesColumn
 Columns = dict[str, Column]
 """The outputs of a batch by name; every column has the batch's rows. Besides those that the manifest names
 there may be `CONFIDENCE`."""
@@ -64,11 +92,7 @@ CONFIDENCE = "confidence"
 
 def tensors(columns: Columns, names: Sequence[str], start: int, stop: int) -> list[Tensor]:
     """Rows ``start`` to ``stop`` of the named columns."""
-    out = []
-    for name in names:
-        column = columns[name]
-        out.append(Tensor(name, column.datatype, [stop - start, *column.row_shape], column.rows(start, stop)))
-    return out
+    return [columns[name].tensor(name, start, stop) for name in names]
 
 
 def joined(parts: Sequence[list[Tensor]]) -> list[Tensor]:

@@ -1,9 +1,9 @@
 """The text-classification task: texts in; label, probabilities and in-scope score out.
 
 Owns tokenizing in batch with the ticket's own tokenizer, padding, temperature, softmax and
-the in-scope rule of the manifest's calibration. The graph behind ``run_graph`` takes
-``input_ids`` [batch, tokens] int32 and gives ``logits`` [batch, labels (+ 1 out of scope)].
-It leaves sessions and their memory to `server.sessions`, batches to `server.scheduler`.
+the in-scope rule of the manifest's calibration. What the graph takes is `tickets.text_graph`'s to say;
+it gives logits [batch, labels (+ 1 out of scope)]. It leaves sessions and their memory to
+`server.sessions`, batches to `server.scheduler`.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from routing.cost import Cost
 from server.errors import BadRequest
+from server.graph import Graph
 from server.sharing import Parts
 from server.task import CONFIDENCE, MAX_ROWS, BytesColumn, Columns, FixedColumn, Work, length_prefixed
 from server.tensor import Tensor, TensorError, decode_bytes
 from server.wordpiece import open_tokenizer
 from tickets.bundle import Bundle
+from tickets.text_graph import IDS, text_form
 
 MAX_TEXT_BYTES = 1 << 20
 CHARACTERS_PER_TOKEN = 64
@@ -30,24 +32,55 @@ _SPECIAL_TOKENS = 2
 _SAMPLE_WORDS = ["please", "the", "."]  # the first is of the length that words have; an unknown one is one token too
 
 RunGraph = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+"""Padded ids -> logits."""
+RunMasked = Callable[[NDArray[np.int32], Sequence[int]], NDArray[np.float32]]
+"""Padded ids, and how many of each text's are not padding -> logits."""
+
+
+def open_text(
+    bundle: Bundle, graph: Graph, *, call_tokens: int = 32, parts: Parts | None = None
+) -> "TextClassification":
+    """The task on an opened graph of any form that `tickets.text_graph` knows. Raises ValueError for another."""
+    form = text_form(graph.inputs, graph.outputs)  # how many logits there are shows when it is warmed up
+    names = [form.output]
+    if form.is_plain:
+
+        def run(ids: NDArray[np.int32]) -> NDArray[np.float32]:
+            logits: NDArray[np.float32] = graph.run(names, {IDS: ids})[0]
+            return logits
+
+        return TextClassification(bundle, run, call_tokens=call_tokens, parts=parts)
+
+    def run_masked(ids: NDArray[np.int32], lengths: Sequence[int]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = graph.run(names, form.feeds(ids, lengths))[0]
+        return logits
+
+    return TextClassification(bundle, None, run_masked=run_masked, call_tokens=call_tokens, parts=parts)
 
 
 class TextClassification:
     """One ticket of this task, whose manifest has been checked (`tickets.manifest.check_manifest`)."""
 
     def __init__(
-        self, bundle: Bundle, run_graph: RunGraph, *, call_tokens: int = 32, parts: Parts | None = None
+        self,
+        bundle: Bundle,
+        run_graph: RunGraph | None,
+        *,
+        run_masked: RunMasked | None = None,
+        call_tokens: int = 32,
+        parts: Parts | None = None,
     ) -> None:
-        """``call_tokens``: what one call of the graph costs beyond its tokens, in tokens (see `cut_by_length`).
-        ``parts``: where to take a tokenizer from that others may have too."""
+        """``run_graph`` or ``run_masked``: the graph, as it wants its tokens. ``call_tokens``: what one call of it
+        costs beyond its tokens, in tokens (see `cut_by_length`). ``parts``: where to take a tokenizer from that
+        others may have too."""
         manifest = bundle.manifest
         if manifest.tokenizer is None:
             raise ValueError("the ticket has no tokenizer")
-        self._run_graph = run_graph
+        self._run_graph, self._run_masked = run_graph, run_masked
         self._call_tokens = call_tokens
         self._calibration = manifest.calibration
         self._labels = [length_prefixed(label) for label in manifest.labels]
-        self._logits = len(self._labels) + (manifest.calibration.out_of_scope == "class")
+        self._logits = _logits_needed(bundle)
         self._outputs = [tensor.name for tensor in manifest.outputs]
         self.max_size = manifest.tokenizer.max_tokens
         self._max_characters = self.max_size * CHARACTERS_PER_TOKEN
@@ -124,7 +157,11 @@ class TextClassification:
         padded = np.full((len(ids), max(1, *map(len, ids))), self._pad_id, np.int32)
         for row, tokens in enumerate(ids):
             padded[row, : len(tokens)] = tokens
-        logits = self._run_graph(padded)
+        if self._run_graph is not None:
+            logits = self._run_graph(padded)
+        else:
+            assert self._run_masked is not None
+            logits = self._run_masked(padded, [len(tokens) for tokens in ids])
         if logits.shape != (len(ids), self._logits):
             raise ValueError(f"graph gave logits of shape {logits.shape}, not {(len(ids), self._logits)}")
         return logits
@@ -160,6 +197,10 @@ class TextClassification:
                 return probability
             case "none":
                 return np.ones(len(all_), np.float32)
+
+
+def _logits_needed(bundle: Bundle) -> int:
+    return len(bundle.manifest.labels) + (bundle.manifest.calibration.out_of_scope == "class")
 
 
 def cut_by_length(lengths: Sequence[int], call_tokens: int) -> list[list[int]]:

@@ -13,8 +13,8 @@ import click
 from tickets.inspect import inspect, verify
 
 FACTORY = "tickets.factory.commands"
-WITHOUT_TORCH = {"cascade": "tickets.factory.cascade_command"}
-"""Commands of the factory that only run tickets, and where they live."""
+WITHOUT_TORCH = {"cascade": "tickets.factory.cascade_command", "pack": "tickets.pack_command"}
+"""Commands that only run tickets, and where they live."""
 
 
 class FactoryMissing(click.ClickException):
@@ -63,7 +63,7 @@ def _is_installed(package: str) -> bool:
 find = FactoryCommand("find", short_help="Find a family of tickets for a domain (factory).")
 evaluate = FactoryCommand("evaluate", short_help="Measure a ticket's quality on labelled texts (factory).")
 cascade = FactoryCommand("cascade", short_help="Set a cascade's threshold from validation texts (factory).")
-pack = FactoryCommand("pack", short_help="Make a bundle from a model of your own (factory).")
+pack = FactoryCommand("pack", short_help="Make a ticket from an ONNX model of your own.")
 
 
 @click.group(commands={c.name: c for c in (find, evaluate, cascade, pack, inspect, verify) if c.name})

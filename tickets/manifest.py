@@ -5,6 +5,7 @@ bytes to `tickets.bundle`. Unknown fields are refused: a manifest means the same
 every reader, or it is not read at all. New fields get a default and a new format number.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,6 +20,10 @@ Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
 ]
+
+
+MAX_TENSOR_ELEMENTS = 1 << 24
+"""Of one tensor with its variable dimensions at their least: more is asked of nobody."""
 
 
 class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -142,6 +147,8 @@ def check_manifest(manifest: Manifest, members: frozenset[str]) -> None:
             raise ValueError("structure.source_layers and structure.heads differ in length")
     if manifest.task == "text-classification":
         _check_text_classification(manifest)
+    if manifest.task == "tensors":
+        _check_tensors(manifest)
 
 
 def _check_text_classification(manifest: Manifest) -> None:
@@ -157,3 +164,15 @@ def _check_text_classification(manifest: Manifest) -> None:
             raise ValueError(f"a text-classification ticket has no output {output.name!r} of that type and shape")
     if "label" not in {output.name for output in manifest.outputs}:
         raise ValueError("a text-classification ticket needs the output label (BYTES)")
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    if manifest.tokenizer is not None:
+        raise ValueError("a ticket of tensors has no tokenizer: its inputs are what the graph takes")
+    if manifest.calibration != Calibration():
+        raise ValueError("a ticket of tensors has no calibration: its outputs are what the graph gives")
+    for tensor in (*manifest.inputs, *manifest.outputs):
+        if 0 in tensor.shape:
+            raise ValueError(f"tensor {tensor.name!r} has a dimension of size 0")
+        if math.prod(abs(size) for size in tensor.shape) > MAX_TENSOR_ELEMENTS:
+            raise ValueError(f"tensor {tensor.name!r} has more than {MAX_TENSOR_ELEMENTS} elements")

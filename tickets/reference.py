@@ -16,6 +16,8 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from tickets.bundle import Bundle, BundleError
+from tickets.onnx_reader import describe
+from tickets.text_graph import TextForm, text_form
 
 BATCH_TEXTS = 32
 SAMPLE_TOLERANCE = 1e-3
@@ -62,31 +64,30 @@ class Reference:
         self._logits = len(manifest.labels) + (manifest.calibration.out_of_scope == "class")
         self._pad_id = manifest.tokenizer.pad_id
         self._tokenizer = open_tokenizer(bundle)
-        self._session = open_graph(bytes(bundle.members["model.onnx"]), threads)
-        _check_graph(self._session, self._logits)
+        model = bytes(bundle.members["model.onnx"])
+        self._session = open_graph(model, threads)
+        self._form = guard("bad_graph", _form, model, self._logits)
 
     def tokens(self, texts: Sequence[str]) -> NDArray[np.int32]:
         """``input_ids`` [texts, longest], padded on the right."""
-        rows = _guard("bad_tokenizer", self._tokenizer.encode_batch, list(texts))
-        ids = np.full((len(rows), max(len(row.ids) for row in rows)), self._pad_id, np.int32)
-        for row, padded in zip(rows, ids, strict=True):
-            padded[: len(row.ids)] = row.ids
-        return ids
+        return self._padded(texts)[0]
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What the graph says: [texts, labels (+ 1 out of scope)]. Raises BundleError ``bad_graph``."""
         parts = [np.empty((0, self._logits), np.float32)]
         for start in range(0, len(texts), BATCH_TEXTS):
-            ids = self.tokens(texts[start : start + BATCH_TEXTS])
-            part = _guard("bad_graph", self.run, ids)
+            ids, lengths = self._padded(texts[start : start + BATCH_TEXTS])
+            part = guard("bad_graph", self.run, ids, lengths)
             if part.shape != (len(ids), self._logits) or not np.isfinite(part).all():
                 raise BundleError("bad_graph", f"logits have shape {part.shape}, or are not finite")
             parts.append(part)
         return np.concatenate(parts)
 
-    def run(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """The bare graph: ids [texts, tokens] -> logits. Raises what ONNX Runtime raises."""
-        (logits,) = self._session.run(["logits"], {"input_ids": ids})
+    def run(self, ids: NDArray[np.int32], lengths: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """The bare graph: ids [texts, tokens] -> logits. ``lengths``: how many of each text's are not padding
+        (default: all). Raises what ONNX Runtime raises."""
+        lengths = [ids.shape[1]] * len(ids) if lengths is None else lengths
+        (logits,) = self._session.run([self._form.output], dict(self._form.feeds(ids, lengths)))
         return np.asarray(logits)
 
     def classify(self, texts: Sequence[str]) -> Classified:
@@ -110,6 +111,14 @@ class Reference:
             confidence=softmax.max(axis=1),
             probabilities=probabilities,
         )
+
+    def _padded(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], list[int]]:
+        rows = guard("bad_tokenizer", self._tokenizer.encode_batch, list(texts))
+        lengths = [len(row.ids) for row in rows]
+        ids = np.full((len(rows), max(lengths, default=1)), self._pad_id, np.int32)
+        for row, padded in zip(rows, ids, strict=True):
+            padded[: len(row.ids)] = row.ids
+        return ids, lengths
 
 
 def reproduce_samples(reference: Reference) -> int:
@@ -152,7 +161,7 @@ def open_tokenizer(bundle: Bundle) -> Any:  # noqa: ANN401 - tokenizers is impor
 
     spec = bundle.manifest.tokenizer
     assert spec is not None
-    tokenizer = _guard("bad_tokenizer", Tokenizer.from_buffer, bytes(bundle.members[spec.member]))
+    tokenizer = guard("bad_tokenizer", Tokenizer.from_buffer, bytes(bundle.members[spec.member]))
     if tokenizer.get_vocab_size() > spec.vocabulary:
         raise BundleError(
             "bad_tokenizer", f"tokenizer has {tokenizer.get_vocab_size()} pieces, manifest {spec.vocabulary}"
@@ -160,6 +169,19 @@ def open_tokenizer(bundle: Bundle) -> Any:  # noqa: ANN401 - tokenizers is impor
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length=spec.max_tokens)
     return tokenizer
+
+
+def tokenizer_facts(data: bytes) -> tuple[int, int | None]:
+    """How many ids a tokenizer.json may give, and which of them is padding, as far as it says. Raises what the
+    library raises on a bad one."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_buffer(data)
+    ids = tokenizer.get_vocab().values()
+    padding = tokenizer.padding
+    named = (tokenizer.token_to_id(piece) for piece in ("[PAD]", "<pad>"))
+    pad_id = padding["pad_id"] if padding else next((number for number in named if number is not None), None)
+    return max(tokenizer.get_vocab_size(), max(ids, default=0) + 1), pad_id
 
 
 def open_graph(model: bytes, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
@@ -170,7 +192,7 @@ def open_graph(model: bytes, threads: int) -> Any:  # noqa: ANN401 - onnxruntime
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4  # what is wrong is raised, not printed
     # External data needs a file name to be relative to; a graph from memory has none, so none is read.
-    return _guard(
+    return guard(
         "bad_graph",
         onnxruntime.InferenceSession,
         model,
@@ -180,19 +202,12 @@ def open_graph(model: bytes, threads: int) -> Any:  # noqa: ANN401 - onnxruntime
     )
 
 
-def _check_graph(session: Any, logits: int) -> None:  # noqa: ANN401 - onnxruntime has no types
-    inputs = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
-    if inputs != [("input_ids", "tensor(int32)", 2)]:
-        raise BundleError("bad_graph", f"graph inputs are {inputs}; input_ids [batch, tokens] int32 is expected")
-    outputs = {value.name: value for value in session.get_outputs()}
-    if "logits" not in outputs or outputs["logits"].type != "tensor(float)" or len(outputs["logits"].shape) != 2:
-        raise BundleError("bad_graph", f"graph outputs are {sorted(outputs)}; logits [batch, n] fp32 is expected")
-    width = outputs["logits"].shape[1]
-    if isinstance(width, int) and width != logits:
-        raise BundleError("bad_graph", f"the graph has {width} logits; labels and calibration need {logits}")
+def _form(model: bytes, logits: int) -> TextForm:
+    described = describe(model)
+    return text_form(described.inputs, described.outputs, logits)
 
 
-def _guard(code: str, call: Callable[_Args, _Result], *args: _Args.args, **named: _Args.kwargs) -> _Result:
+def guard(code: str, call: Callable[_Args, _Result], *args: _Args.args, **named: _Args.kwargs) -> _Result:
     """Run foreign code on foreign bytes; whatever it raises becomes a BundleError."""
     try:
         return call(*args, **named)

@@ -305,3 +305,12 @@ def test_no_data_shape_or_parameters_can_do_worse_than_a_refusal(data: Any, shap
     for document, model in ((request, NUMBERS), (text_request(data=data, shape=shape), TEXT)):
         with contextlib.suppress(BadRequest):
             parse(document, model=model)
+
+
+def test_numbers_that_are_not_finite_are_null_in_json_and_themselves_in_binary() -> None:
+    tensor = from_array("y", "FP32", np.array([np.nan, np.inf, 1.5], np.float32))
+    body, json_bytes = oip.render("1", ("own", "0"), {}, [(tensor, False), (tensor, True)])
+    assert json_bytes is not None
+    outputs = json.loads(body[:json_bytes])["outputs"]
+    assert outputs[0]["data"] == [None, None, 1.5]
+    assert body[json_bytes:] == tensor.data

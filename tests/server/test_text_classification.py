@@ -10,13 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from routing.cost import Cost
 from server.errors import BadRequest
 from server.runtime import open_graph
 from server.task import CONFIDENCE, joined, tensors
 from server.tensor import Tensor, decode_bytes, from_texts, to_array
-from server.text_classification import CHARACTERS_PER_TOKEN, MAX_TEXT_BYTES, TextClassification, cut_by_length
+from server.text_classification import (
+    CHARACTERS_PER_TOKEN,
+    MAX_TEXT_BYTES,
+    TextClassification,
+    cut_by_length,
+    open_text,
+)
+from tests.models import exported, mixer, mlp, words
 from tests.tiny import LABELS, VOTE, WORDS, tiny_manifest, tiny_onnx, tiny_tokenizer
 from tickets.bundle import Bundle, pack, parse
 from tickets.manifest import Calibration, Manifest
@@ -32,8 +40,7 @@ def bundle(manifest: Manifest | None = None) -> Bundle:
 
 def task(manifest: Manifest | None = None) -> TextClassification:
     opened = bundle(manifest)
-    graph = open_graph(bytes(opened.members["model.onnx"]), ["CPUExecutionProvider"])
-    return TextClassification(opened, graph)
+    return open_text(opened, open_graph(bytes(opened.members["model.onnx"]), ["CPUExecutionProvider"]))
 
 
 def calibrated(**calibration: Any) -> Manifest:
@@ -44,7 +51,7 @@ def three_logits(**calibration: Any) -> TextClassification:
     """A ticket without an out-of-scope class, on the tiny graph without its fourth logit."""
     opened = bundle(calibrated(**calibration))
     graph = open_graph(bytes(opened.members["model.onnx"]), ["CPUExecutionProvider"])
-    return TextClassification(opened, lambda ids: graph(ids)[:, :3])
+    return TextClassification(opened, lambda ids: graph.run(["logits"], {"input_ids": ids})[0][:, :3])
 
 
 def classify(made: TextClassification, *texts: str) -> dict[str, Any]:
@@ -196,6 +203,26 @@ def test_bad_input_is_refused_with_what_is_wrong(inputs: list[Tensor], outputs: 
     with pytest.raises(BadRequest) as caught:
         task().parse(inputs, outputs)
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize("element", [TensorProto.INT32, TensorProto.INT64])
+@pytest.mark.parametrize(("mask", "types"), [(True, True), (True, False), (False, False)])
+def test_an_exported_graph_answers_as_our_own_does_whatever_it_takes(element: int, mask: bool, types: bool) -> None:
+    """Texts of different lengths in one batch: padding is masked, where the graph does not find it itself."""
+    graph = exported(element, mask=mask, types=types, output="output_0")
+    members = {"model.onnx": graph, "tokenizer.json": tiny_tokenizer()}
+    given = parse(pack(tiny_manifest(), members))
+    made = open_text(given, open_graph(graph, ["CPUExecutionProvider"]), call_tokens=1000)
+    texts = ["rain", "", "song song band tax lamp bulb law", "the lamp"]
+    ours, theirs = classify(task(), *texts), classify(made, *texts)
+    assert theirs["label"] == ours["label"]
+    np.testing.assert_allclose(theirs["probabilities"], ours["probabilities"], atol=1e-5)
+
+
+@pytest.mark.parametrize("graph", [mlp(), words(), mixer()])
+def test_a_graph_that_does_not_take_tokens_is_refused(graph: bytes) -> None:
+    with pytest.raises(ValueError, match="must take input_ids"):
+        open_text(bundle(), open_graph(graph, ["CPUExecutionProvider"]))
 
 
 @settings(max_examples=30)

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.models import MLP_MANIFEST, tensor
 from tests.tiny import tiny_manifest
-from tickets.manifest import Manifest, check_manifest
+from tickets.manifest import Calibration, Manifest, check_manifest
 
 MEMBERS = frozenset({"model.onnx", "tokenizer.json"})
 replace = msgspec.structs.replace
@@ -91,3 +92,26 @@ def test_a_bundle_needs_a_model() -> None:
 def test_other_tasks_bring_their_own_tensors() -> None:
     """The manifest does not limit what later kinds of ticket take and give."""
     check_manifest(replace(tiny_manifest(), task="embedding", labels=[], tokenizer=None), MEMBERS)
+
+
+def of_tensors(**changes: Any) -> Manifest:
+    return msgspec.structs.replace(MLP_MANIFEST, **changes)
+
+
+def test_a_ticket_of_tensors_needs_no_labels_and_no_tokenizer() -> None:
+    check_manifest(of_tensors(), frozenset({"model.onnx"}))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "says"),
+    [
+        (of_tensors(tokenizer=tiny_manifest().tokenizer), "tokenizer"),
+        (of_tensors(calibration=Calibration(temperature=2.0)), "calibration"),
+        (of_tensors(inputs=[tensor("x", "FP32", -1, 0)]), "'x' has a dimension of size 0"),
+        (of_tensors(outputs=[tensor("y", "FP32", -1, 5000, 5000)]), "'y' has more than"),
+        (of_tensors(inputs=[tensor("x", "FP32", 1), tensor("x", "FP32", 1)]), "unique names"),
+    ],
+)
+def test_rules_of_tensors_are_checked(manifest: Manifest, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_manifest(manifest, frozenset({"model.onnx", "tokenizer.json"}))

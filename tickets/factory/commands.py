@@ -1,4 +1,4 @@
-"""The factory's commands: find, evaluate, pack. A composition root: options in, files out."""
+"""The factory's commands: find, evaluate. A composition root: options in, files out."""
 
 import fcntl
 import json
@@ -23,10 +23,10 @@ from tickets.factory.formats import load_rows
 from tickets.factory.proof import ProofError
 from tickets.factory.quality import Calibrated, measure, with_last_column
 from tickets.factory.report import markdown, plot, terminal_table
-from tickets.factory.runs import Runs, write_atomically
+from tickets.factory.runs import Runs
 from tickets.factory.shrink import Target
 from tickets.factory.stages import DEFAULT_PLAN
-from tickets.manifest import Manifest
+from tickets.files import write_whole
 from tickets.reference import Reference
 
 DEFAULT_TIERS = "accurate=4x4x512,balanced=3x3x384,fast=1x3x384"
@@ -81,6 +81,10 @@ def _refusing() -> Iterator[None]:
               help="Longer texts are cut to this many tokens.")  # fmt: skip
 @click.option("--sample", "samples", multiple=True,
               help="A sentence of your own that travels in the tickets; the data's never do.")  # fmt: skip
+@click.option("--evidence", "with_evidence", is_flag=True,
+              help="Pack the test texts, their labels and the dense parent's answers into each ticket, so that whoever "
+              "registers it can measure it again. Off by default: the texts travel with the ticket, to everybody who "
+              "gets it.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: all cores of this machine.")
 def find(data: Path, domains: Path | None, domain: str, tiers: str, **options: Any) -> None:  # noqa: ANN401
     """Find one ticket per latency tier: fine-tune, prune, distil, quantize to int8, prove, pack.
@@ -100,7 +104,10 @@ def find(data: Path, domains: Path | None, domain: str, tiers: str, **options: A
             console.print(f"note: {note}")
         with _progress(console) as view:
             runs = Runs(options["runs_dir"], view.announce)
-            family = find_family(examples, backbone, wanted, plan, runs=runs, view=view, samples=options["samples"])
+            family = find_family(
+                examples, backbone, wanted, plan, runs=runs, view=view, samples=options["samples"],
+                with_evidence=options["with_evidence"],
+            )  # fmt: skip
         write_family(family, options["out"])
     console.print(terminal_table(family.report))
     for ticket in family.tickets:
@@ -128,26 +135,6 @@ def evaluate(ticket: Path, data: Path, domains: Path | None, as_json: bool) -> N
         click.echo(json.dumps(report, indent=1))
     else:
         Console().print(terminal_table({"domain": manifest.domain, "models": {manifest.name: report}}))
-
-
-@click.command(
-    epilog="Example: tombola pack model.onnx --manifest ticket.json --member tokenizer.json -o my.ticket",
-    short_help="Make a bundle from a model of your own (factory).",
-)
-@click.argument("model", type=_FILE)
-@click.option("--manifest", type=_FILE, required=True, help="The manifest as JSON (docs/bundle-format.md).")
-@click.option("--member", "members", type=_FILE, multiple=True, help="Further files, e.g. tokenizer.json.")
-@click.option("-o", "--out", type=_FILE, required=True, help="The bundle to write.")
-def pack(model: Path, manifest: Path, members: tuple[Path, ...], out: Path) -> None:
-    """Pack an ONNX model, its manifest and further files into one verified bundle."""
-    import msgspec
-
-    with _refusing():
-        decoded = msgspec.json.decode(manifest.read_bytes(), type=Manifest)
-        contents = {path.name: path.read_bytes() for path in members} | {"model.onnx": model.read_bytes()}
-        data = bundles.pack(decoded, contents)
-        write_atomically(out, data)
-    click.echo(f"{out}\t{bundles.ticket_id(data)}")
 
 
 def parse_tiers(text: str) -> list[TierTarget]:
@@ -187,14 +174,14 @@ def _write_family(family: Family, folder: Path) -> None:
     index = folder / "family.json"
     document = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {"families": {}, "reports": {}}
     for ticket in family.tickets:
-        write_atomically(folder / _file_name(family, ticket.tier), ticket.data)
+        write_whole(folder / _file_name(family, ticket.tier), ticket.data)
     document["families"][family.domain] = [
         {"file": _file_name(family, t.tier), "tier": t.tier, "id": t.id} for t in family.tickets
     ]
     document["reports"][family.domain] = family.report
-    write_atomically(index, (json.dumps(document, indent=1) + "\n").encode())
+    write_whole(index, (json.dumps(document, indent=1) + "\n").encode())
     pages = [markdown(report) for _, report in sorted(document["reports"].items())]
-    write_atomically(
+    write_whole(
         folder / "REPORT.md", ("# Families\n\n![Accuracy over speed](pareto.png)\n\n" + "\n".join(pages)).encode()
     )
     plot(document["reports"], folder / "pareto.png")

@@ -72,8 +72,12 @@ def find_family(
     runs: Runs,
     view: View,
     samples: Sequence[str] = (),
+    with_evidence: bool = False,
 ) -> Family:
-    """Find, prove and pack one ticket per tier. Raises ValueError for tiers that cannot be cut in this order."""
+    """Find, prove and pack one ticket per tier. ``with_evidence``: the test texts travel in the tickets.
+
+    Raises ValueError for tiers that cannot be cut in this order.
+    """
     _check_tiers(tiers, backbone)
     plan = replace(plan, max_tokens=min(plan.max_tokens, backbone.max_positions))
     stages = Stages(runs, data, backbone, plan, view.progress)
@@ -92,6 +96,8 @@ def find_family(
         *(prover.candidate(f"{data.domain}-{w.tier}", w.tier, stage, int8=True) for w, stage in made),
     ]
     speeds = _speeds(prover, candidates, data, view)
+    if with_evidence:
+        prover.carry_evidence(candidates[0])
     tickets = _pack(prover, candidates[2:], speeds, lambda parent: prover.lineage(dense, parent, _recipe(plan)))
     return Family(data.domain, tuple(tickets), _report(data, plan, candidates, speeds))
 

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tickets.bundle import Bundle, pack, parse
+from tickets.evidence import MEMBER as EVIDENCE
+from tickets.evidence import EvidenceSet
 from tickets.factory.backbone import Backbone
 from tickets.factory.data import DomainData, Examples
 from tickets.factory.encoder import Classifier, parameters
@@ -68,6 +71,7 @@ class Prover:
 
     def __init__(self, data: DomainData, backbone: Backbone, plan: Plan, samples: Sequence[str] = ()) -> None:
         self._data, self._backbone, self._plan, self._samples = data, backbone, plan, samples
+        self._evidence: dict[str, bytes] = {}
 
     def candidate(self, name: str, tier: str | None, stage: Stage, *, int8: bool) -> Candidate:
         """Write, check, calibrate and measure. Raises ProofError where torch and ONNX Runtime disagree."""
@@ -102,6 +106,25 @@ class Prover:
         """The candidate, opened in ONNX Runtime on one core."""
         return self._reference(candidate.model_onnx, candidate.vocabulary, candidate.shape_report)
 
+    def carry_evidence(self, dense: Candidate) -> None:
+        """From now on tickets carry the domain's test texts with their labels (other domains' texts stay at home,
+        as they do in `Evidence.quality`), and what the dense parent answered at its own calibration."""
+        test, labels = self._data.test, self._data.labels
+        chosen = [i for i, kind in enumerate(test.kinds) if kind != "near"]
+        texts = [test.texts[i] for i in chosen]
+        manifest = self._manifest(
+            dense.vocabulary, dense.shape_report, calibrated=dense.calibrated, name=dense.name, tier=None,
+            verdict="dense", lineage=Lineage(backbone=self._backbone.name), evidence=Evidence(quality=0.0),
+        )  # fmt: skip
+        reference = Reference(parse(pack(manifest, _members(dense.model_onnx, dense.vocabulary))))
+        answers = reference.classify(texts)
+        evidence = EvidenceSet(
+            texts=texts,
+            labels=[labels[target] if target < len(labels) else None for target in test.targets[chosen].tolist()],
+            parent=[label if ok else None for label, ok in zip(answers.labels, answers.in_scope, strict=True)],
+        )
+        self._evidence = {EVIDENCE: msgspec.json.encode(evidence)}
+
     def ticket(self, candidate: Candidate, speed: Speed, lineage: Lineage, verdict: str) -> bytes:
         """The finished bundle, with samples that any host can reproduce."""
         report = candidate.report | {"speed": asdict(speed)}
@@ -116,10 +139,9 @@ class Prover:
             name=candidate.name, tier=candidate.tier, verdict=verdict, lineage=lineage, evidence=evidence,
         )  # fmt: skip
         texts = [*self._samples, *sample_texts(candidate.vocabulary, self._plan.seed)]
-        bare = parse(pack(manifest, _members(candidate.model_onnx, candidate.vocabulary)))
-        return pack(
-            manifest, _members(candidate.model_onnx, candidate.vocabulary) | {"samples.json": _samples(bare, texts)}
-        )
+        members = _members(candidate.model_onnx, candidate.vocabulary)
+        bare = parse(pack(manifest, members))
+        return pack(manifest, members | self._evidence | {"samples.json": _samples(bare, texts)})
 
     def lineage(self, dense: Stage, parent: str | None, recipe: dict[str, Any]) -> Lineage:
         """Where this domain's tickets come from. ``parent`` is the ticket of the tier before, if any."""

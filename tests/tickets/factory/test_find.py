@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from tickets import bundle as bundles
-from tickets.factory.commands import evaluate, find, pack, parse_tiers
+from tickets.evidence import read_evidence
+from tickets.factory.commands import evaluate, find, parse_tiers
+from tickets.pack_command import pack
 from tickets.reference import Reference, reproduce_samples
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(300)]
@@ -151,6 +153,25 @@ def test_pack_makes_a_bundle_of_a_model_of_ones_own(family: Path, tmp_path: Path
     assert without.exit_code == 2
     assert "tokenizer.json" in without.output
     assert not (tmp_path / "no.ticket").exists()
+
+
+def test_evidence_travels_only_where_it_is_asked_for(
+    family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path
+) -> None:
+    """The stages of the first run are found again; the tickets differ by the member alone."""
+    more = arguments(data_file, backbone_dir, tmp_path / "out", family / "runs", "--evidence")
+    result = CliRunner().invoke(find, more)
+    assert result.exit_code == 0, result.output
+    before, after = (bundles.read(root / "out" / "house-small.ticket") for root in (family, tmp_path))
+    assert "evidence.json" not in before.members
+    evidence = read_evidence(after)
+    assert evidence is not None
+    assert evidence.parent is not None
+    assert set(evidence.labels) == {*after.manifest.labels, None}
+    assert len(evidence.parent) == len(evidence.texts) == len(set(evidence.texts))
+    assert {name: bytes(after.members[name]) for name in before.members} == {
+        name: bytes(data) for name, data in before.members.items()
+    }
 
 
 BAD_CALLS = [
