@@ -15,7 +15,7 @@ import msgspec
 
 from routing.table import Domain, FamilyTicket, Fraction, Name, Table, Tenant, Tier
 from tickets.bundle import Bundle, BundleError
-from tickets.manifest import Evidence
+from tickets.claims import quality
 from tickets.registry import Registry
 
 INDEX = "family.json"
@@ -124,16 +124,7 @@ def _keep(registry: Registry, path: Path, entry: Entry) -> FamilyTicket:
         raise StarterError(f"{path} is not a usable ticket ({error.code}): {error}") from error
     if evidence.service_ms is None:
         raise StarterError(f"{path}: the ticket's evidence has no service_ms, which routing needs")
-    return FamilyTicket(id=ticket, tier=entry.tier, quality=_quality(evidence), service_ms=evidence.service_ms)
-
-
-def _quality(evidence: Evidence) -> float:
-    """How often the ticket is right: the mean of in-scope accuracy and out-of-scope recall, where its evidence has
-    both. In-scope accuracy alone hardly tells the tickets of a family apart: what pruning costs first is knowing
-    what one does not know (see the starter's REPORT.md)."""
-    parts = [evidence.report.get(name) for name in ("in_scope_accuracy", "out_of_scope_recall")]
-    fractions = [part for part in parts if isinstance(part, int | float) and 0.0 <= part <= 1.0]
-    return evidence.quality if len(fractions) < len(parts) else sum(fractions) / len(parts)
+    return FamilyTicket(id=ticket, tier=entry.tier, quality=quality(evidence), service_ms=evidence.service_ms)
 
 
 def _domain(family: str, pairs: Sequence[tuple[Entry, FamilyTicket]]) -> Domain:

@@ -125,6 +125,7 @@ def main() -> None:
         if len(data) >= 8:
             check(mutate(sound, random.Random(data)))
 
+    atheris.instrument_all()  # what has been imported already would not guide the search otherwise
     atheris.Setup(sys.argv, one)
     atheris.Fuzz()
 
