@@ -2,7 +2,7 @@
 
 Owns what a person sees of a ticket. Everything shown has been verified by `tickets.bundle`
 first; texts from inside a bundle are shown with control characters made visible, because a
-stranger may have written them. Running a ticket is left to `tickets.reference`.
+stranger may have written them. Running a ticket is left to `tickets.reference` and `tickets.tensor_reference`.
 """
 
 import hashlib
@@ -18,6 +18,11 @@ from rich.text import Text
 from tickets.bundle import Bundle, BundleError, read
 from tickets.manifest import Manifest
 from tickets.registry import Registry, TicketMissing
+
+
+class NotSigned(Exception):
+    """The ticket has no signature of the key that was asked for; the message says what it has."""
+
 
 _registry_option = click.option(
     "--registry",
@@ -54,14 +59,32 @@ def inspect(ticket: str, as_json: bool, registry: Path | None) -> None:
     help="Also open the graph, check it against the manifest and reproduce the recorded samples. "
     "Use it before you trust numbers; it executes the graph, so not on bundles from strangers.",
 )
+@click.option(
+    "--signature",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The signature to check, as `tombola sign` wrote it.  [default: FILE.sig, where --public is given]",
+)
+@click.option(
+    "--public",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also check that each ticket carries a signature of this public key (NAME.pub of `tombola keys new`).",
+)
 @_registry_option
-def verify(tickets: tuple[str, ...], run: bool, registry: Path | None) -> None:
-    """Check bundles: layout, digests, manifest. Exits 1 when any fails, and says why."""
+def verify(
+    tickets: tuple[str, ...], run: bool, signature: Path | None, public: Path | None, registry: Path | None
+) -> None:
+    """Check bundles: layout, digests, manifest, and who vouches for them. Exits 1 when any fails, and says why."""
+    if signature is not None and (public is None or len(tickets) > 1):
+        raise click.BadParameter("is for one ticket, together with --public", param_hint="--signature")
     failed = False
     for ticket in tickets:
         try:
             bundle = _open(ticket, registry)
-            note = _run(bundle) if run else ""
+            note = _signed(bundle, signature or Path(f"{ticket}.sig"), public) if public is not None else ""
+            note += _run(bundle) if run else ""
+        except NotSigned as error:
+            failed = True
+            click.echo(f"FAILED  {visible(ticket)}: bad_signature: {visible(str(error))}")
         except (BundleError, TicketMissing, OSError) as error:
             failed = True
             click.echo(f"FAILED  {visible(ticket)}: {_reason(error)}")
@@ -182,11 +205,29 @@ def _open(ticket: str, registry: Path | None) -> Bundle:
     return tickets.get(tickets.resolve(ticket))
 
 
-def _run(bundle: Bundle) -> str:
-    from tickets.reference import Reference, reproduce_samples
+def _signed(bundle: Bundle, file: Path, public: Path) -> str:
+    """What is said of a good signature. Raises NotSigned."""
+    from tickets import signing
 
     try:
-        return f" (graph fits the manifest; {reproduce_samples(Reference(bundle))} samples reproduced)"
+        signer, key = signing.read_public(public)
+        signature = signing.read_signature(file)
+    except FileNotFoundError as error:
+        raise NotSigned(f"there is no {file}; make it with `tombola sign`") from error
+    except (signing.SigningError, OSError) as error:
+        raise NotSigned(str(error)) from error
+    if signature.ticket != bundle.id:
+        raise NotSigned(f"{file} is of another ticket, {signature.ticket[:12]}...")
+    if not signing.verify(key, bundle.id, signing.signature_bytes(signature.signature)):
+        raise NotSigned(f"{file} is not a signature of {signer} ({public})")
+    return f" (signed by {signer})"
+
+
+def _run(bundle: Bundle) -> str:
+    from tickets.tensor_reference import reproduce
+
+    try:
+        return f" (graph fits the manifest; {reproduce(bundle)} samples reproduced)"
     except ModuleNotFoundError as error:
         raise click.ClickException(f"--run needs {error.name}: pip install 'tombola[cpu]'") from error
 

@@ -122,6 +122,18 @@ ROUTES = [
      "stepped down from accurate: predicted 101 ms > 100 ms on every worker"),
 ]  # fmt: skip
 
+
+def test_who_pins_a_version_and_names_no_tier_gets_it_whatever_its_quality() -> None:
+    strict = msgspec.structs.replace(TABLE.tenants["acme"].domains["banking"], default_tier="strict")
+    tenant = msgspec.structs.replace(TABLE.tenants["acme"], domains={"banking": strict})
+    table, fleet = msgspec.structs.replace(TABLE, tenants={"acme": tenant}), Fleet(workers=(worker("a"),))
+    pinned = choose(Ask(tenant="acme", domain="banking", version=FAST), table, fleet)
+    assert isinstance(pinned, Route)
+    assert pinned.ticket == FAST
+    named = choose(Ask(tenant="acme", domain="banking", version=FAST, tier="strict"), table, fleet)
+    assert isinstance(named, Refusal)
+
+
 REFUSALS = [
     # what is asked                       workers    code                   retry  says
     ({"tenant": "nobody"}, IDLE, "unknown_domain", None, "unknown domain 'banking'"),
@@ -132,7 +144,7 @@ REFUSALS = [
     ({"version": FAST + "c"}, IDLE, "unknown_version", None, "at least its first 8 hex digits"),
     ({"version": "12345678"}, IDLE, "unknown_version", None, "no ticket that serves this domain has it"),
     ({"version": OTHER}, IDLE, "unknown_version", None, "no ticket that serves this domain has it"),
-    # the floor is a promise, also under load, for a pinned version and on the ladder
+    # the floor is a promise, also under load, for a version that is pinned in a tier by name, and on the ladder
     ({"tier": "perfect"}, IDLE, "below_quality_floor", None, "quality 0.99; the best ticket that may answer has 0.97"),
     ({"tier": "strict", "version": FAST}, IDLE, "below_quality_floor", None, "the best ticket that may answer has 0.9"),
     ({"tier": "strict"}, [worker("a", 31)], "overloaded", 0.05, "no ticket is predicted to answer within 50 ms"),

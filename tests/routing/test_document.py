@@ -53,6 +53,11 @@ def cascade(**changes: object) -> dict[str, object]:
     return {"small": FAST, "large": ACCURATE, "threshold": 0.9, "accuracy": 0.96, **changes}
 
 
+def canary(**changes: object) -> dict[str, object]:
+    """The banking family's fast ticket on trial against its balanced one, but for the changes."""
+    return {"ticket": FAST, "current": BALANCED, **changes}
+
+
 def authored() -> dict[str, object]:
     """A good document as parsed data, to be spoiled."""
     data = json.loads(dump_json(example_table()))
@@ -194,7 +199,62 @@ MISTAKES = [
      "tenants.acme.domains.banking.cascade.small: at 20 ms it is not cheaper than the large ticket at 10 ms"),
     ("tenants.acme.domains.banking.cascade", cascade(small=FAST, large=FAST),
      "tenants.acme.domains.banking.cascade.small: at 2 ms it is not cheaper than the large ticket at 2 ms"),
+    ("families.banking.2.state", "retired", "families.banking[2].state: invalid enum value 'retired'"),
+    ("families.banking.2.state", "canary",
+     "families.banking[2].state: no domain of this family has a canary that names this ticket"),
+    ("families.Acme/banking", [], 'families."Acme/banking": expected `str` matching regex'),
+    ("families.a/b/c", [], 'families."a/b/c": expected `str` matching regex'),
+    ("tenants.acme.domains.banking.canary", canary(),
+     "tenants.acme.domains.banking.canary.ticket: ticket cccccccccccc... is promoted, not canary"),
+    ("tenants.acme.domains.banking.canary", canary(ticket=OTHER),
+     "tenants.acme.domains.banking.canary.ticket: no ticket dddddddddddd... in family 'banking'"),
+    ("tenants.acme.domains.banking.canary", canary(current=OTHER),
+     "tenants.acme.domains.banking.canary.current: no ticket dddddddddddd... in family 'banking'"),
+    ("tenants.acme.domains.banking.canary", canary(share=2),
+     "tenants.acme.domains.banking.canary.share: expected `float` <= 1.0"),
+    ("tenants.acme.domains.banking.former", [{"tier": "fast", "tickets": [OTHER]}],
+     "tenants.acme.domains.banking.former[0].tickets: no ticket dddddddddddd... in family 'banking'"),
 ]  # fmt: skip
+
+
+class TestTrialsAndOwners:
+    def test_a_canary_and_what_it_is_compared_with_are_read(self) -> None:
+        data = authored()
+        spoil(data, ["families", "banking", "2", "state"], "canary")
+        spoil(data, ["tenants", "acme", "domains", "banking", "canary"], canary(share=0.2))
+        table = from_data(data)
+        (running,) = table.canaries.values()
+        assert (running.ticket, running.current, running.share, running.mode) == (FAST, BALANCED, 0.2, "canary")
+        assert [ticket.id for ticket in table.promoted_first["banking"]] == [ACCURATE, BALANCED]
+
+    def test_what_a_canary_is_compared_with_must_be_promoted(self) -> None:
+        data = authored()
+        spoil(data, ["families", "banking", "2", "state"], "canary")
+        spoil(data, ["families", "banking", "1", "state"], "registered")
+        spoil(data, ["tenants", "acme", "domains", "banking", "canary"], canary())
+        with pytest.raises(DocumentError, match=r"canary\.current: ticket b{12}\.\.\. is registered, not promoted"):
+            from_data(data)
+
+    def test_a_family_of_a_tenants_registrations_is_for_that_tenant_alone(self) -> None:
+        data = authored()
+        families = data["families"]
+        assert isinstance(families, dict)
+        families["acme/banking"] = families["banking"]
+        spoil(data, ["tenants", "acme", "domains", "banking", "family"], "acme/banking")
+        assert from_data(data).tenants["acme"].domains["banking"].family == "acme/banking"
+        spoil(data, ["tenants", "globex", "domains", "travel", "family"], "acme/banking")
+        with pytest.raises(DocumentError, match="for acme alone"):
+            from_data(data)
+
+    def test_other_tenants_families_are_not_named_among_the_known_ones(self) -> None:
+        data = authored()
+        families = data["families"]
+        assert isinstance(families, dict)
+        families["acme/banking"] = families["banking"]
+        spoil(data, ["tenants", "globex", "domains", "travel", "family"], "nothing")
+        with pytest.raises(DocumentError) as refused:
+            from_data(data)
+        assert "acme/banking" not in str(refused.value)
 
 
 class TestMistakes:

@@ -1,5 +1,7 @@
 """The options: the order of choice, and that no ticket stands in it that another one beats at its own price."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -8,7 +10,18 @@ from hypothesis import strategies as st
 from routing.cost import Cost
 from routing.explain import explain
 from routing.options import Options, find_options, without_dominated
-from routing.table import Ask, FamilyTicket, Fleet, Route, Table, WorkerView
+from routing.table import (
+    Ask,
+    Canary,
+    Cascade,
+    FamilyTicket,
+    Fleet,
+    Refusal,
+    Route,
+    Table,
+    TicketState,
+    WorkerView,
+)
 from tests.routing.tables import ACCURATE, BALANCED, FAST, example_table
 
 ASK = Ask(tenant="acme", domain="banking", tier="accurate")
@@ -56,6 +69,66 @@ def test_load_steps_past_the_ticket_that_is_beaten() -> None:
     assert explained.outcome.ticket == FAST
     reasons = {item.ticket.id: item.why for item in explained.considered}
     assert reasons[BALANCED] == "another is at least as good and costs no more"
+
+
+def of_states(*states: TicketState) -> Table:
+    """The banking family with these states, from accurate to fast."""
+    family = [
+        msgspec.structs.replace(ticket, state=state)
+        for ticket, state in zip(example_table().families["banking"], states, strict=True)
+    ]
+    return msgspec.structs.replace(example_table(), families={**example_table().families, "banking": family})
+
+
+def test_without_a_version_only_promoted_tickets_answer() -> None:
+    assert options(of_states("registered", "promoted", "canary")) == [BALANCED]
+
+
+@pytest.mark.parametrize("state", ["registered", "canary", "promoted"])
+def test_a_version_may_be_any_ticket_of_the_family(state: TicketState) -> None:
+    assert options(of_states(state, "promoted", "promoted"), version=ACCURATE[:8]) == [ACCURATE]
+
+
+def test_a_domain_of_which_nothing_is_promoted_says_so() -> None:
+    found = find_options(ASK, of_states("registered", "registered", "registered"))
+    assert isinstance(found, Refusal)
+    assert (found.code, found.retry_after_s) == ("not_promoted", None)
+    assert found.message == "no ticket of domain banking has been promoted yet: promote one, or name one as version"
+
+
+def test_a_tiers_own_ticket_bounds_policy_tier_only_while_it_is_promoted() -> None:
+    found = with_policy(of_states("promoted", "promoted", "promoted"), policy="tier")
+    assert options(found, tier="balanced") == [BALANCED, FAST]
+    found = with_policy(of_states("promoted", "registered", "promoted"), policy="tier")
+    assert options(found, tier="balanced") == [ACCURATE, FAST]
+
+
+def test_a_cascade_waits_until_both_its_tickets_are_promoted() -> None:
+    rule = Cascade(small=FAST, large=ACCURATE, threshold=0.9, accuracy=0.96)
+    for table, is_cascade in (
+        (of_states("promoted", "promoted", "promoted"), True),
+        (of_states("registered", "promoted", "promoted"), False),
+    ):
+        found = find_options(ASK, with_policy(table, policy="cascade", cascade=rule))
+        assert isinstance(found, Options)
+        assert (found.cascade is not None) == is_cascade
+
+
+def test_the_explanation_says_what_each_state_means() -> None:
+    table = of_states("registered", "promoted", "canary")
+    table = with_policy(table, canary=Canary(ticket=FAST, current=BALANCED, share=0.2))
+    explained = explain(ASK, table, Fleet(workers=(WorkerView(name="w"),)))
+    reasons = {item.ticket.id: item.why for item in explained.considered}
+    assert reasons[ACCURATE] == "registered, not promoted: it answers only who names it as version"
+    assert reasons[FAST] == "a canary: it answers 20% of the asks that bbbbbbbbbbbb would answer"
+
+
+def with_policy(of: Table, **changes: Any) -> Table:
+    """With these fields of acme's banking domain."""
+    acme = of.tenants["acme"]
+    banking = msgspec.structs.replace(acme.domains["banking"], **changes)
+    acme = msgspec.structs.replace(acme, domains={"banking": banking})
+    return msgspec.structs.replace(of, tenants={**of.tenants, "acme": acme})
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -1,0 +1,1 @@
+"""The sub-commands of `tombola route`, one file for each thing that people do with the table."""
