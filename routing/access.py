@@ -80,8 +80,10 @@ class Access:
 def make_key(role: Role, now: float, *, label: str = "", expires_at: float | None = None) -> tuple[str, ApiKey]:
     """A fresh key, to be shown once, and what is kept of it. ``now``: seconds since 1970."""
     key = new_key()
+    return key, key_of(role, key, now, label=label, expires_at=expires_at)
+
+
+def key_of(role: Role, key: str, now: float, *, label: str = "", expires_at: float | None = None) -> ApiKey:
+    """What is kept of a key that exists already."""
     digest = key_hash(key)
-    kept = ApiKey(
-        id=digest[:KEY_ID_DIGITS], hash=digest, role=role, label=label, created_at=now, expires_at=expires_at
-    )  # fmt: skip
-    return key, kept
+    return ApiKey(id=digest[:KEY_ID_DIGITS], hash=digest, role=role, label=label, created_at=now, expires_at=expires_at)

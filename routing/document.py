@@ -1,28 +1,28 @@
 """The routing document: TOML or JSON in, a checked `Table` out, and back to JSON.
 
-Owns validation: whatever leaves here is complete and consistent, its families are
-ordered, and it holds no API key in clear (authored ``keys`` become hashes on reading).
-Every problem is reported with its path, all at once. It knows no Redis and no files
-beyond the one it is asked to read.
+Owns reading: whatever leaves here is complete and consistent (`routing.consistency` says what
+that means), its families are ordered, and it holds no API key in clear (authored ``keys``
+become hashes on reading). Every problem is reported with its path, all at once. It knows no
+Redis and no files beyond the one it is asked to read.
 """
 
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
+from routing.consistency import join, problems_of
 from routing.keys import KEY_FORM, key_hash
-from routing.table import Domain, FamilyTicket, Name, Table, Tenant, Tier
+from routing.table import Domain, FamilyName, FamilyTicket, Name, Table, Tenant, Tier
 
 MAX_DOCUMENT_BYTES = 16 << 20
 
 _T = TypeVar("_T")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class DocumentError(ValueError):
@@ -84,7 +84,7 @@ def dump_json(table: Table, *, indent: int | None = None) -> bytes:
 
 def check(table: Table) -> Table:
     """The same table with its families in order, once every reference in it holds. Raises DocumentError."""
-    problems = [*_family_problems(table), *_tenant_problems(table)]
+    problems = list(problems_of(table))
     if problems:
         raise DocumentError(problems)
     families = {name: sorted(tickets, key=_cost_order) for name, tickets in table.families.items()}
@@ -96,52 +96,6 @@ def _cost_order(ticket: FamilyTicket) -> tuple[float, float, str]:
     return (-ticket.service_ms, -ticket.quality, ticket.id)
 
 
-def _family_problems(table: Table) -> Iterator[str]:
-    for name, tickets in table.families.items():
-        path = _join("families", name)
-        if not tickets:
-            yield f"{path}: a family needs at least one ticket"
-        first: dict[str, int] = {}
-        for i, ticket in enumerate(tickets):
-            if first.setdefault(ticket.id, i) != i:
-                yield f"{path}[{i}].id: the same ticket as {path}[{first[ticket.id]}]"
-
-
-def _tenant_problems(table: Table) -> Iterator[str]:
-    owners: dict[str, str] = {}
-    for name, tenant in table.tenants.items():
-        path = _join("tenants", name)
-        for digest in tenant.key_hashes:
-            if (owner := owners.setdefault(digest, name)) != name:
-                yield f"{path}.key_hashes: tenant {owner} has the same key ({digest[:8]}...): a key names one tenant"
-        for domain_name, domain in tenant.domains.items():
-            at = _join(f"{path}.domains", domain_name)
-            if domain.family not in table.families:
-                known = ", ".join(sorted(table.families)) or "none"
-                yield f"{at}.family: no family {domain.family!r} in this document (families: {known})"
-            if not domain.tiers:
-                yield f"{at}.tiers: a domain needs at least one tier"
-            elif domain.default_tier not in domain.tiers:
-                known = ", ".join(sorted(domain.tiers))
-                yield f"{at}.default_tier: no tier {domain.default_tier!r} in this domain (tiers: {known})"
-            yield from _cascade_problems(f"{at}.cascade", domain, table.families.get(domain.family, []))
-
-
-def _cascade_problems(path: str, domain: Domain, family: Sequence[FamilyTicket]) -> Iterator[str]:
-    cascade = domain.cascade
-    if cascade is None:
-        if domain.policy == "cascade":
-            yield f"{path}: policy cascade needs one (`tombola cascade` finds its threshold)"
-        return
-    costs = {ticket.id: ticket.service_ms for ticket in family}
-    for name, ticket in (("small", cascade.small), ("large", cascade.large)):
-        if family and ticket not in costs:
-            yield f"{path}.{name}: no ticket {ticket[:12]}... in family {domain.family!r}"
-    small_ms, large_ms = costs.get(cascade.small), costs.get(cascade.large)
-    if small_ms is not None and large_ms is not None and not small_ms < large_ms:
-        yield f"{path}.small: at {small_ms:g} ms it is not cheaper than the large ticket at {large_ms:g} ms"
-
-
 class _Reader:
     """Walks an authored document and notes what is wrong where, so that nobody fixes errors one by one."""
 
@@ -151,7 +105,8 @@ class _Reader:
     def table(self, data: object) -> Table:
         fields = self._fields(data, "", Table.__struct_fields__)
         families = {
-            name: self._family(value, path) for name, path, value in self._named(fields.get("families", {}), "families")
+            name: self._family(value, path)
+            for name, path, value in self._named(fields.get("families", {}), "families", FamilyName)
         }
         tenants = {
             name: self._tenant(value, path) for name, path, value in self._named(fields.get("tenants", {}), "tenants")
@@ -199,15 +154,15 @@ class _Reader:
         found = self._mapping(value, path)
         for name in found:
             if name not in allowed:
-                self.problems.append(f"{_join(path, name)}: unknown field (known: {', '.join(allowed)})")
+                self.problems.append(f"{join(path, name)}: unknown field (known: {', '.join(allowed)})")
         return {name: item for name, item in found.items() if name in allowed}
 
-    def _named(self, value: object, path: str) -> list[tuple[str, str, object]]:
+    def _named(self, value: object, path: str, kind: type[str] = Name) -> list[tuple[str, str, object]]:
         """(name, path, item) of a mapping whose keys are ours to name; bad names are noted."""
         found = []
         for name, item in self._mapping(value, path).items():
-            where = _join(path, name)
-            if self._leaf(name, where, Name) is not None:
+            where = join(path, name)
+            if self._leaf(name, where, kind) is not None:
                 found.append((name, where, item))
         return found
 
@@ -236,11 +191,6 @@ class _Reader:
 
 def _dotted(path: str, where: str) -> str:
     return f"{path}.{where}" if path and where else path or where or "document"
-
-
-def _join(path: str, name: str) -> str:
-    shown = name if _BARE.fullmatch(name) else json.dumps(name)
-    return f"{path}.{shown}" if path else shown
 
 
 def _text(data: bytes) -> str:

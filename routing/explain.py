@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import msgspec
 
 from routing.decide import choose, find_cold, reachable
-from routing.options import Options, deadline_of, find_allowed, find_options, find_tier
+from routing.options import Options, deadline_of, find_allowed, find_options, find_tier, floor_of
 from routing.predict import margin, soonest, wait_ms
 from routing.reasons import show_ms
-from routing.table import Ask, FamilyTicket, Fleet, Refusal, Route, Table, Tier, WorkerView
+from routing.table import Ask, Domain, FamilyTicket, Fleet, Refusal, Route, Table, Tier, WorkerView
 
 
 class Considered(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,11 +51,7 @@ def explain(ask: Ask, table: Table, fleet: Fleet) -> Explanation:
         if is_chosen and isinstance(outcome, Route):
             why = f"chosen, on worker {outcome.worker}: {outcome.because}"
         elif ticket.id not in allowed_ids:
-            why = (
-                "not the version asked for"
-                if ask.version is not None
-                else f"costs more than policy tier allows tier {name}"
-            )
+            why = _not_allowed(ticket, ask, domain, name)
         else:
             why = _excluded(ticket, ask, tier, options) or _predicted(ticket, ask, options, fleet)
         considered.append(Considered(ticket=ticket, is_chosen=is_chosen, why=why))
@@ -63,17 +59,30 @@ def explain(ask: Ask, table: Table, fleet: Fleet) -> Explanation:
         outcome=outcome,
         tier=name,
         deadline_ms=deadline_of(ask, tier),
-        quality_floor=tier.quality_floor,
+        quality_floor=floor_of(ask, tier),
         policy=domain.policy,
         considered=considered,
     )
+
+
+def _not_allowed(ticket: FamilyTicket, ask: Ask, domain: Domain, tier: str) -> str:
+    """Why neither the version, nor the ticket's state, nor the domain's policy lets it answer."""
+    if ask.version is not None:
+        return "not the version asked for"
+    canary = domain.canary
+    if canary is not None and canary.ticket == ticket.id:
+        takes = "is asked beside" if canary.mode == "shadow" else "answers"
+        return f"a canary: it {takes} {canary.share:.0%} of the asks that {canary.current[:12]} would answer"
+    if ticket.state != "promoted":
+        return f"{ticket.state}, not promoted: it answers only who names it as version"
+    return f"costs more than policy tier allows tier {tier}"
 
 
 def _excluded(ticket: FamilyTicket, ask: Ask, tier: Tier, options: Options | Refusal) -> str | None:
     """Why the ticket is none of the options, or not looked at among them; None where it is."""
     if ticket.id in ask.not_tickets:
         return "could not be loaded"
-    if ticket.quality < tier.quality_floor:
+    if ticket.quality < floor_of(ask, tier):
         return f"quality {ticket.quality:g} is below the floor {tier.quality_floor:g}"
     if isinstance(options, Refusal):
         return options.message

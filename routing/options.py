@@ -43,7 +43,8 @@ def find_options(ask: Ask, table: Table) -> Options | Refusal:
     allowed = find_allowed(ask, table, domain, name)
     if isinstance(allowed, Refusal):
         return allowed
-    good = [ticket for ticket in allowed if ticket.quality >= tier.quality_floor and ticket.id not in ask.not_tickets]
+    floor = floor_of(ask, tier)
+    good = [ticket for ticket in allowed if ticket.quality >= floor and ticket.id not in ask.not_tickets]
     if not good:
         return _below_floor(ask, allowed, name, tier)
     useful = without_dominated(good)
@@ -89,17 +90,26 @@ def find_tier(ask: Ask, table: Table) -> tuple[Domain, str, Tier] | Refusal:
 def find_allowed(ask: Ask, table: Table, domain: Domain, tier: str) -> Sequence[FamilyTicket] | Refusal:
     """The family's tickets that the ask and the domain's policy allow, best first.
 
-    Policy ``tier`` allows what costs no more than the ticket found for the tier (of several the
-    costliest); a tier that no ticket was found for may use the whole family.
+    A version may be any ticket of the family; without one only promoted tickets answer. Policy ``tier``
+    allows of them what costs no more than the one found for the tier (of several the costliest); a tier
+    that no ticket was found for may use all of them.
     """
-    family = table.best_first.get(domain.family, ())
     if ask.version is not None:
-        return _find_version(ask, ask.version, family)
+        return _find_version(ask, ask.version, table.best_first.get(domain.family, ()))
+    family = table.promoted_first.get(domain.family, ())
+    if not family and table.families.get(domain.family):
+        message = f"no ticket of domain {ask.domain} has been promoted yet: promote one, or name one as version"
+        return Refusal(code="not_promoted", message=message)
     if domain.policy == "tier":
         own_ms = max((ticket.service_ms for ticket in family if ticket.tier == tier), default=None)
         if own_ms is not None:
             return [ticket for ticket in family if ticket.service_ms <= own_ms]
     return family
+
+
+def floor_of(ask: Ask, tier: Tier) -> float:
+    """The quality that answers must have. Who pins a version and names no tier wants that ticket, whatever it is."""
+    return 0.0 if ask.version is not None and ask.tier is None else tier.quality_floor
 
 
 def deadline_of(ask: Ask, tier: Tier) -> float:

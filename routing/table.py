@@ -43,7 +43,8 @@ class FamilyTicket(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
     """Of its bundle, where it was registered: what counts against its tenant's quota."""
     replaces: list[TicketIdText] = []
-    """The tickets of this tier that were promoted until this one was: what a rollback brings back."""
+    """Of a promoted ticket: those of its tier that were promoted until it was. For people; the way back is the
+    domain's (`Former`)."""
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,6 +81,17 @@ class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Seconds since 1970."""
 
 
+class Former(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What stood in a domain until a promotion, so that a rollback can bring exactly that back."""
+
+    tier: Name
+    """Whose ticket was replaced."""
+    tickets: list[TicketIdText] = []
+    """The tickets of that tier that were promoted until then; none where it had none."""
+    promise: Tier | None = None
+    """The tier's promise until then, where the promotion changed it."""
+
+
 Policy = Literal["best", "tier", "cascade"]
 
 
@@ -87,7 +99,8 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A domain of one tenant: which family serves it, under which tiers, by which policy.
 
     ``best``: the best ticket of the family that makes the deadline. ``tier``: as best, but never
-    one that costs more than the ticket found for the asked tier. ``cascade``: see `Cascade`.
+    one that costs more than the ticket found for the asked tier. ``cascade``: see `Cascade`; while one of
+    its two tickets is not promoted, as best.
     """
 
     family: FamilyName
@@ -96,6 +109,8 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     policy: Policy = "best"
     cascade: Cascade | None = None
     canary: Canary | None = None
+    former: Annotated[list[Former], Meta(max_length=32)] = []
+    """What promotions have replaced, the latest last: the way back."""
 
 
 class Tenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -128,10 +143,25 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @cached_property
     def best_first(self) -> dict[str, tuple[FamilyTicket, ...]]:
-        """Each family in the order of choice: best quality first, of two alike the cheaper one."""
+        """Each family in the order of choice: best quality first, of two alike the cheaper one. Pins find these."""
         return {
             name: tuple(sorted(tickets, key=lambda t: (-t.quality, t.service_ms, t.id)))
             for name, tickets in self.families.items()
+        }
+
+    @cached_property
+    def promoted_first(self) -> dict[str, tuple[FamilyTicket, ...]]:
+        """Of each family in the order of choice, the promoted ones: what may answer an ask that pins no version."""
+        return {name: tuple(t for t in tickets if t.state == "promoted") for name, tickets in self.best_first.items()}
+
+    @cached_property
+    def canaries(self) -> dict[tuple[str, str], Canary]:
+        """The canaries that run, by tenant and domain."""
+        return {
+            (tenant_name, domain_name): domain.canary
+            for tenant_name, tenant in self.tenants.items()
+            for domain_name, domain in tenant.domains.items()
+            if domain.canary is not None
         }
 
 

@@ -2,9 +2,9 @@
 
 `Dispatcher.infer` admits it, starts its deadline, lets the `routing.ladder` pick ticket and worker
 from two frozen snapshots, sends it by its `Courier` (which tries once elsewhere), asks a second
-ticket where the domain has a cascade and the first was not sure, and accounts for it. Whatever
-happens, it ends in exactly one Reply or ApiError within its deadline. It knows neither HTTP nor
-what a ticket computes.
+ticket where the domain has a cascade and the first was not sure, and accounts for it. Asks that a
+trial is about go by way of `server.trial`. Whatever happens, it ends in exactly one Reply or
+ApiError within its deadline. It knows neither HTTP nor what a ticket computes.
 """
 
 import asyncio
@@ -22,7 +22,9 @@ from server.deadlines import Deadlines
 from server.errors import BY_CODE, ApiError, DeadlineExceeded, NotReady, Overloaded
 from server.fleet import WorkerFleet
 from server.retry import Courier
+from server.standin import StandIns
 from server.telemetry import CANCELLED, GatewayMetrics
+from server.trial import Canaries
 from server.wire import Share, Shares
 
 LONG_MS = 1000.0
@@ -46,6 +48,9 @@ class Dispatcher:
         self._ladder = Ladder()
         self._courier = Courier(fleet, metrics)
         self._second = SecondAsk(self._courier, metrics, self._choose_again)
+        self.canaries = Canaries(self._courier, fleet, self._choose_again)
+        """The trials that the table names, and what this gateway has counted of them."""
+        self._stand_ins = StandIns()
         self._service_ms: dict[str, float] = {}
         metrics.in_flight.set_function(lambda: self.in_flight)
         metrics.workers.set_function(lambda: fleet.linked)
@@ -53,9 +58,15 @@ class Dispatcher:
     def replace(self, table: Table) -> None:
         """Use ``table`` for every request from now on; those in flight end under the one they began with."""
         self._service_ms = {ticket.id: ticket.service_ms for family in table.families.values() for ticket in family}
+        self._stand_ins.use(self.table, table, time.perf_counter())
         self.table = table
+        self.canaries.use(table)
         self._fleet.share(_shares(table))
         self._metrics.table_version.set(table.version)
+
+    async def close(self) -> None:
+        """End what goes on beside requests. Call it when none is in flight any more."""
+        await self.canaries.close()
 
     async def infer(self, call: Call) -> Reply:
         """Answer ``call`` within its deadline, or raise the ApiError that says why not."""
@@ -99,6 +110,7 @@ class Dispatcher:
         route = self._ladder.choose(ask, self.table, self._fleet.snapshot(), began)
         if isinstance(route, Refusal):
             raise BY_CODE[route.code](route.message, retry_after_s=route.retry_after_s)
+        route = self._stand_ins.find(ask, route, self._choose, began) or route
         self.usual_deadline_ms += _LEARNING_RATE * (min(route.deadline_ms, LONG_MS) - self.usual_deadline_ms)
         if route.warm is not None:
             self._courier.warm(payload, route.warm)
@@ -108,7 +120,11 @@ class Dispatcher:
         predicted_ms = (began - call.arrived) * 1000 + route.predicted_ms
         try:
             with self._deadlines.within(ends - began):
-                route, answer = await self._courier.fetch(payload, route, ends, partial(self._choose_again, ask))
+                again, trial = partial(self._choose_again, ask), self.canaries.find(ask, route)
+                if trial is None:
+                    route, answer = await self._courier.fetch(payload, route, ends, again)
+                else:
+                    route, answer = await self.canaries.answer(trial, payload, ask, route, ends, again)
                 reply = Reply(
                     outputs=answer.outputs, ticket=route.ticket, tier=route.tier, because=route.because,
                     queue_ms=answer.queue_ms, run_ms=answer.run_ms, total_ms=call.elapsed_ms(),
@@ -125,8 +141,12 @@ class Dispatcher:
         not_tickets: frozenset[str] = frozenset(),
     ) -> Route | Refusal:  # fmt: skip
         """One more decision for the same request: a retry, or a cascade's larger ticket."""
-        assert self.table is not None
         ask = msgspec.structs.replace(ask, deadline_ms=deadline_ms, not_workers=not_workers, not_tickets=not_tickets)
+        return self._choose(ask)
+
+    def _choose(self, ask: Ask) -> Route | Refusal:
+        """What the ladder says to an ask now."""
+        assert self.table is not None
         return self._ladder.choose(ask, self.table, self._fleet.snapshot(), time.perf_counter())
 
     def _account(self, call: Call, reply: Reply) -> None:

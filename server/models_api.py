@@ -12,6 +12,11 @@ from server.errors import NotReady, Unsupported
 from server.gateway import Gateway
 
 PLATFORM = "onnx_onnxv1"
+_BUT = {
+    "registered": "not promoted: it answers only who names this version",
+    "canary": "on trial: it answers who names this version, and may answer a share of the other requests",
+}
+"""What the index says of a version that is ready but does not answer everybody."""
 
 
 def add_model_routes(app: FastAPI, gateway: Gateway, max_body_bytes: int) -> None:
@@ -94,11 +99,11 @@ def _index(gateway: Gateway, tenant: str) -> list[dict[str, str]]:
     entries = []
     for name, domain in sorted(table.tenants[tenant].domains.items()):
         for ticket in table.families.get(domain.family, []):
-            reason = ""
+            reason = _BUT.get(ticket.state, "")
+            state = "READY"
             if gateway.catalogue.manifest(ticket.id) is None:
-                reason = "the ticket is not in this gateway's registry"
+                state, reason = "UNAVAILABLE", "the ticket is not in this gateway's registry"
             elif gateway.fleet.linked == 0:
-                reason = "no worker is connected"
-            state = "UNAVAILABLE" if reason else "READY"
+                state, reason = "UNAVAILABLE", "no worker is connected"
             entries.append({"name": name, "version": ticket.id[:VERSION_DIGITS], "state": state, "reason": reason})
     return entries
