@@ -3,11 +3,12 @@
 #
 #   make serve                      start, print a curl line that works      make serve UP="--workers 4 --port 9000"
 #   make test                       all tests                                make test PYTEST="-k supervisor -x"
-#   make check                      formatting, lint, types, fast tests
+#   make check                      formatting, lint, types, dependency audit, fast tests
 #   make format                     write the formatting that check wants
 #   make bench                      the numbers of the README, measured here
 #   make bench-peers                Tombola beside other servers, half an hour; installs them into .peers (3 GB)
 #   make starter DATA=clinc150_full.json   find the starter tickets again (about half an hour on 2 cores)
+#   make fuzz-api                   the API against its own description for half an hour (SECONDS=600: for less)
 #   make clean                      remove environments and caches, the peers too (.tombola, the served state, stays)
 #
 # PYTHON=python3.12 chooses the interpreter. On a machine without a GPU, torch's CPU wheels are much
@@ -20,6 +21,7 @@ UP ?=
 DATA ?= clinc150_full.json
 PYTEST ?=
 PEERS ?=
+SECONDS ?= 1800
 
 SERVING := .venv/.installed
 DEVELOPMENT := .venv-dev/.installed
@@ -32,12 +34,13 @@ define environment
 "$(PYTHON)" -m venv $(1)
 endef
 
-.PHONY: check serve test format bench bench-peers starter starter-banking starter-travel clean
+.PHONY: check serve test format bench bench-peers fuzz-api starter starter-banking starter-travel clean
 
 check: $(DEVELOPMENT)
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
+	$(RUN) tests.audit
 	$(RUN) pytest -m "not e2e and not torch" $(PYTEST)
 
 serve: $(SERVING)
@@ -58,6 +61,9 @@ bench-peers: $(DEVELOPMENT)
 	$(RUN) loadtest.peers $(PEERS)
 	$(RUN) bench.heavy bench/out/heavy
 	$(RUN) loadtest.peers $(PEERS) --overload-only --turns 1 --ticket bench/out/heavy/banking-dense.ticket --out bench/out/peers-heavy
+
+fuzz-api: $(DEVELOPMENT)
+	$(RUN) tests.e2e.fuzz_api --seconds $(SECONDS)
 
 # One thread: then two domains can be found side by side (make -j2 starter), and the bits are the same on any
 # number of cores.

@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -168,7 +168,7 @@ def json_response(document: object) -> Response:
 def error_parts(error: ApiError, request_id: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Body and headers (less the content type) of an error: the one form that every error has."""
     body = msgspec.json.encode({"error": error.message, "code": error.code, "request_id": request_id})
-    headers = [(b"x-request-id", request_id.encode())]
+    headers = [(b"x-request-id", request_id.encode()), *error.headers]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     if isinstance(error, Unauthorized):
@@ -178,10 +178,12 @@ def error_parts(error: ApiError, request_id: str) -> tuple[bytes, list[tuple[byt
     return body, headers
 
 
-async def send_error(scope: Scope, send: Send, error: ApiError, request_id: str) -> None:
-    """Answer with an error."""
+async def send_error(
+    scope: Scope, send: Send, error: ApiError, request_id: str, more: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Answer with an error, and with ``more`` headers."""
     body, headers = error_parts(error, request_id)
-    await send_json(scope, send, error.status, body, headers)
+    await send_json(scope, send, error.status, body, [*headers, *more])
 
 
 async def _next(receive: Receive) -> MutableMapping[str, Any]:

@@ -11,6 +11,8 @@ class ApiError(Exception):
     status = 500
     code = "internal"
     retryable = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What its answer says in headers besides what every error says."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
