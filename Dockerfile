@@ -31,7 +31,7 @@ RUN --mount=type=bind,from=source,source=/src,target=/src,rw \
     && /opt/tombola/bin/pip install --no-cache-dir '/src[gpu,redis]' \
     && useradd --system --uid 10001 tombola \
     && install --directory --owner tombola --mode 0700 /var/lib/tombola
-ENV PATH=/opt/tombola/bin:$PATH TOMBOLA_STATE=/var/lib/tombola
+ENV PATH=/opt/tombola/bin:$PATH TOMBOLA_STATE=/var/lib/tombola ORT_DISABLE_TELEMETRY=1
 USER tombola
 WORKDIR /var/lib/tombola
 VOLUME /var/lib/tombola
@@ -46,7 +46,7 @@ RUN --mount=type=bind,from=source,source=/src,target=/src,rw \
     pip install --no-cache-dir '/src[cpu,redis]' \
     && useradd --system --uid 10001 tombola \
     && install --directory --owner tombola --mode 0700 /var/lib/tombola
-ENV TOMBOLA_STATE=/var/lib/tombola
+ENV TOMBOLA_STATE=/var/lib/tombola ORT_DISABLE_TELEMETRY=1
 USER tombola
 WORKDIR /var/lib/tombola
 VOLUME /var/lib/tombola

@@ -31,7 +31,7 @@ from routing.document import dump_json
 from routing.keys import key_hash, new_key
 from routing.table import Domain, FamilyTicket, Policy, Table, Tenant, Tier
 from tickets.bundle import Bundle, pack, ticket_id
-from tickets.factory.runs import write_atomically
+from tickets.files import write_whole
 
 READY_S = 60.0
 DOMAIN = "banking"
@@ -192,7 +192,7 @@ def _starter(folder: Path, customers: Mapping[str, Customer]) -> Path:
     for bundle in bundles.values():
         data = pack(bundle.manifest, {name: bytes(member) for name, member in bundle.members.items()})
         assert ticket_id(data) == bundle.id
-        write_atomically(folder / f"{bundle.id}.ticket", data)
+        write_whole(folder / f"{bundle.id}.ticket", data)
         entries.append({"file": f"{bundle.id}.ticket", "tier": bundle.manifest.tier or "only"})
     (folder / "family.json").write_text(json.dumps({"families": {DOMAIN: entries}}))
     return folder
@@ -212,7 +212,7 @@ def _banner(process: subprocess.Popen[str], log: Path) -> dict[str, str]:
 
 def _publish(file: Path, table: Table, redis_url: str) -> None:
     file.write_bytes(dump_json(table))
-    command = [sys.executable, "-m", "server", "route", "publish", str(file), "--redis-url", redis_url]
+    command = [sys.executable, "-m", "server", "route", "publish", str(file), "--yes", "--redis-url", redis_url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         raise RuntimeError(f"the table was not published:\n{done.stdout}{done.stderr}")

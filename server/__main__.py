@@ -31,9 +31,15 @@ COMMANDS = {
     "probe": Target("server.probe", "command", "Ask one process to show that it works (a liveness check)."),
     "quarantine": Target("server.run_quarantine", "command", "Show and clear tickets that crashed their workers."),
     "doctor": Target("server.doctor", "command", "Check this machine and suggest how to run on it."),
-    "route": Target("routing.__main__", "command", "Publish, show and explain the routing table."),
+    "tenants": Target("server.cli.tenants", "command", "Create, limit, suspend and delete tenants, and their keys."),
+    "register": Target("server.cli.register", "command", "Register a ticket, or an ONNX model of your own."),
+    "tickets": Target("server.cli.tickets", "command", "List, try, promote, roll back and retire tickets."),
+    "events": Target("server.cli.events", "command", "Show who changed what, and when."),
+    "route": Target("routing.__main__", "command", "Edit, publish, show and explain the routing table."),
     "inspect": Target("tickets.__main__", "inspect", "Show what a ticket says about itself."),
     "verify": Target("tickets.__main__", "verify", "Check that a ticket is whole, and that it runs."),
+    "keys": Target("tickets.sign_commands", "keys", "Make and show keys to sign tickets with."),
+    "sign": Target("tickets.sign_commands", "sign", "Sign a ticket."),
     "find": Target("tickets.__main__", "find", "Find tickets for your own labelled texts (needs torch)."),
     "evaluate": Target("tickets.__main__", "evaluate", "Measure tickets on labelled texts."),
     "cascade": Target("tickets.__main__", "cascade", "Say when a small ticket may answer in place of a large one."),
@@ -45,6 +51,8 @@ COMMANDS = {
 
 KNOWN_VARIABLES = frozenset(
     {
+        "TOMBOLA_ADMIN_HOST",
+        "TOMBOLA_ADMIN_PORT",
         "TOMBOLA_BATCH_TOKENS",
         "TOMBOLA_DRAIN_S",
         "TOMBOLA_GATEWAYS",
@@ -57,6 +65,7 @@ KNOWN_VARIABLES = frozenset(
         "TOMBOLA_NAME",
         "TOMBOLA_OPS_HOST",
         "TOMBOLA_OPS_PORT",
+        "TOMBOLA_PASSPHRASE",
         "TOMBOLA_PORT",
         "TOMBOLA_PRELOAD",
         "TOMBOLA_PROBE_PATIENCE_S",
@@ -65,6 +74,7 @@ KNOWN_VARIABLES = frozenset(
         "TOMBOLA_REDIS_URL",
         "TOMBOLA_REGISTRY",
         "TOMBOLA_RUN_DIR",
+        "TOMBOLA_SIGNING_KEY",
         "TOMBOLA_STARTER",
         "TOMBOLA_STATE",
         "TOMBOLA_TABLE_CACHE",
@@ -150,6 +160,7 @@ def tombola() -> None:
 
 def main() -> None:
     """Run the command line; the console script's entry point."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.32 begins to collect when it is imported
     complaint = complaint_about(os.environ)
     if complaint is not None:
         click.echo(f"Error: {complaint}", err=True)

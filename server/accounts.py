@@ -32,16 +32,20 @@ class AccountFollower:
         self._cache = cache
 
     async def start(self) -> None:
-        """Use Redis's accounts; where Redis does not answer, those that were kept."""
+        """Use Redis's accounts; where Redis does not answer, or has lost them, those that were kept."""
+        accounts: Accounts | None = None
         try:
             async with asyncio.timeout(FIRST_ACCOUNTS_S):
-                self._use(await self._store.load_accounts())
+                accounts = await self._store.load_accounts()
         except (StoreUnavailable, StoreCorrupt, TimeoutError) as error:
             log.warning("accounts_not_loaded", error=str(error))
-            accounts = await asyncio.to_thread(self._read_cache)
-            if accounts is not None:
-                self._use(accounts)
-                log.warning("accounts_from_cache", accounts=len(accounts))
+        if not accounts:
+            kept = await asyncio.to_thread(self._read_cache)
+            if kept:
+                accounts = kept
+                log.warning("accounts_from_cache", accounts=len(kept))
+        if accounts is not None:
+            self._use(accounts)
 
     async def run(self) -> None:
         """Follow Redis until cancelled."""

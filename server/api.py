@@ -21,6 +21,9 @@ from server import edge, forms, openapi
 from server.docs_page import add_docs_page
 from server.errors import ApiError, BadRequest, Internal, MethodNotAllowed, NotFound, NotReady
 from server.gateway import Gateway
+from server.limits import Limiter
+from server.meter import Permit
+from server.methods import HeadAndOptions
 from server.models_api import add_model_routes
 
 CLASSIFY_PATH = "/v1/classify"
@@ -32,8 +35,9 @@ log = structlog.get_logger()
 class HotRoute(Generic[forms.Parsed]):
     """An ASGI endpoint that answers one form of inference request."""
 
-    def __init__(self, gateway: Gateway, form: forms.Form[forms.Parsed], max_body_bytes: int) -> None:
+    def __init__(self, gateway: Gateway, limiter: Limiter, form: forms.Form[forms.Parsed], max_body_bytes: int) -> None:
         self._gateway = gateway
+        self._limiter = limiter
         self._form = form
         self._max_body_bytes = max_body_bytes
 
@@ -41,12 +45,15 @@ class HotRoute(Generic[forms.Parsed]):
         """ASGI: answer one request; every failure becomes JSON here."""
         headers = dict(scope["headers"])
         request_id = self._gateway.request_ids.of(headers)
+        permit, more = None, []
         try:
-            request, (call, parsed) = await self._prepare(scope, headers, receive, request_id)
+            tenant, permit = await self._admit(headers)
+            more = permit.headers()
+            request, (call, parsed) = await self._prepare(tenant, scope, headers, receive, request_id)
             reply = await self._gateway.dispatcher.infer(call)
             body, answer_headers = self._form.render(request, parsed, reply)
         except ApiError as error:
-            await edge.send_error(scope, send, error, request_id)
+            await edge.send_error(scope, send, error, request_id, more)
         except edge.ClientGone:
             return
         except asyncio.CancelledError:  # the drain time is over, or the client has gone and hears nothing
@@ -56,15 +63,28 @@ class HotRoute(Generic[forms.Parsed]):
             log.exception("internal_error", request_id=request_id)
             await edge.send_error(scope, send, Internal("an internal error; its details are in the log"), request_id)
         else:
+            answer_headers += more
             await edge.send_body(scope, send, 200, body, answer_headers)
+        finally:
+            if permit is not None:
+                permit.release()
 
-    async def _prepare(
-        self, scope: edge.Scope, headers: edge.Headers, receive: edge.Receive, request_id: str
-    ) -> tuple[forms.Request, tuple[Any, forms.Parsed]]:
-        """Authenticate, read and parse; a request that fails here is accounted for here."""
+    async def _admit(self, headers: edge.Headers) -> tuple[str, Permit]:
+        """Whose request it is, let in by its limits; a request that fails here is accounted for here."""
         tenant, arrived = "", time.perf_counter()
         try:
             tenant = self._gateway.tenant(headers)
+            return tenant, self._limiter.admit(tenant, arrived) or await self._limiter.admit_soon(tenant)
+        except ApiError as error:
+            self._gateway.dispatcher.reject(error, tenant=tenant, arrived=arrived)
+            raise
+
+    async def _prepare(
+        self, tenant: str, scope: edge.Scope, headers: edge.Headers, receive: edge.Receive, request_id: str
+    ) -> tuple[forms.Request, tuple[Any, forms.Parsed]]:
+        """Read and parse; a request that fails here is accounted for here."""
+        arrived = time.perf_counter()
+        try:
             body = await edge.read_body(headers, receive, self._max_body_bytes, self._gateway.deadlines)
             arrived = time.perf_counter()  # the promise counts from the moment the request is complete
             request = forms.Request(
@@ -100,8 +120,8 @@ class Api(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(gateway: Gateway, *, max_body_bytes: int = 1 << 20) -> FastAPI:
-    """The data port's application."""
+def create_app(gateway: Gateway, *, max_body_bytes: int = 1 << 20, limiter: Limiter | None = None) -> FastAPI:
+    """The data port's application. Without a ``limiter`` nobody has limits."""
     app = Api(
         title="Tombola",
         version=gateway.version,
@@ -110,9 +130,10 @@ def create_app(gateway: Gateway, *, max_body_bytes: int = 1 << 20) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    _add_hot_routes(app, gateway, max_body_bytes)
+    _add_hot_routes(app, gateway, limiter or Limiter.unlimited(), max_body_bytes)
     _add_server_routes(app, gateway)
     add_model_routes(app, gateway, max_body_bytes)
+    app.add_middleware(HeadAndOptions, gateway=gateway)
     add_docs_page(app)
     add_error_handlers(app, gateway)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
@@ -151,9 +172,9 @@ def error_response(
     return response
 
 
-def _add_hot_routes(app: Api, gateway: Gateway, max_body_bytes: int) -> None:
-    short = HotRoute(gateway, forms.ShortForm(gateway.dispatcher, gateway.catalogue), max_body_bytes)
-    protocol = HotRoute(gateway, forms.ProtocolForm(gateway.dispatcher, gateway.catalogue), max_body_bytes)
+def _add_hot_routes(app: Api, gateway: Gateway, limiter: Limiter, max_body_bytes: int) -> None:
+    short = HotRoute(gateway, limiter, forms.ShortForm(gateway.dispatcher, gateway.catalogue), max_body_bytes)
+    protocol = HotRoute(gateway, limiter, forms.ProtocolForm(gateway.dispatcher, gateway.catalogue), max_body_bytes)
     app.classify = short
     app.hot_routes = [
         Route(CLASSIFY_PATH, short, methods=["POST"]),
@@ -196,11 +217,15 @@ def add_error_handlers(app: FastAPI, gateway: Gateway) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         return error_response(BadRequest(f"the request is not valid: {error}"), request, gateway)
 
+    async def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody hears it
+
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("internal_error", path=request.url.path, exc_info=error)
         return error_response(Internal("an internal error; its details are in the log"), request, gateway)
 
     app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(edge.ClientGone, gone)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)

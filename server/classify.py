@@ -31,6 +31,10 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     tier: Annotated[str, Meta(max_length=64, description="Which promise to use; absent: the domain's own.")] | None = (
         None
     )
+    version: (
+        Annotated[str, Meta(max_length=64, description="A ticket: its id or 8 digits of it or more. It alone answers.")]
+        | None
+    ) = None
     deadline_ms: (
         Annotated[
             float, Meta(ge=0, description="How long the caller will wait; the tier's deadline holds if it is less.")

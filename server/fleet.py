@@ -46,6 +46,7 @@ class WorkerFleet:
         self.redis_seen_at = self._loop.time()
         """The loop's time when Redis last answered."""
         self._shares = Shares(0, {})
+        self._random = random.Random()
         self.on_change: Callable[[], None] = lambda: None
         """Called after a worker was linked or lost."""
 
@@ -166,7 +167,7 @@ class WorkerFleet:
                 link = await Link.connect(name, lease.address)
             except (OSError, AddressError) as error:
                 log.debug("worker_unreachable", worker=name, error=str(error))
-                await self._pause(name, backoff_s * random.uniform(0.5, 1.0))
+                await self._pause(name, backoff_s * self._random.uniform(0.5, 1.0))
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
                 continue
             backoff_s = FIRST_BACKOFF_S

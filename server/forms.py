@@ -63,6 +63,7 @@ class ShortForm(Form[classify.Request]):
             inputs=classify.inputs(parsed),
             outputs=classify.outputs(parsed),
             tier=promise.tier if parsed.tier is None else parsed.tier,
+            version=None if parsed.version is None else self._catalogue.version(model, parsed.version).id,
             deadline_ms=promise.deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
             priority=parsed.priority or promise.priority or DEFAULT_PRIORITY,
             arrived=request.arrived,

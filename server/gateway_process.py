@@ -1,7 +1,7 @@
 """The life of one gateway process: which parts there are, how they start, and how they drain.
 
-Owns the composition of the parts and their order: worker links and lease first, then the table,
-then both ports; on stopping, the data port drains first. `server.run_gateway` makes the
+Owns the composition of the parts and their order: worker links and lease first, then accounts and table,
+then the ports; on stopping, the data port drains first. `server.run_gateway` makes the
 Settings from options; nothing here or below reads an option.
 """
 
@@ -12,15 +12,20 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from routing.lease import Lease
+from routing.redis.shares import Shares
+from routing.redis.trials import Trials
 from routing.store import Store, StoreUnavailable
 from server import address
 from server.accounts import AccountFollower
+from server.admin.app import add_admin_routes, create_admin_app
+from server.admin.registration import Registrations
 from server.api import create_app
 from server.catalogue import Catalogue
 from server.dispatch import Dispatcher
@@ -28,10 +33,13 @@ from server.doorman import Doorman
 from server.errors import NotReady
 from server.fleet import WorkerFleet
 from server.garbage import settle_garbage
+from server.gate.runner import Gate
 from server.gateway import Gateway
 from server.http_server import HttpServer
 from server.last_known import LastKnown
+from server.limits import Limiter
 from server.ops import Gatherer, MetricsListener, create_ops_app
+from server.overseer import Overseer
 from server.surge import Surge
 from server.tables import TableFollower
 from server.telemetry import GatewayMetrics
@@ -39,6 +47,7 @@ from tickets.registry import Registry
 
 LEASE_TTL_S = 3.0
 LEASE_EVERY_S = 1.0
+OPS_DRAIN_S = 1.0
 FIRST_WORKER_S = 1.0
 """How long a start waits for a link to a known worker: until then every request would be refused."""
 
@@ -61,86 +70,144 @@ class Settings:
     drain_s: float
     namespace: str = "tombola"
     max_connections: int = 10_000
+    admin: socket.socket | None = None
+    """A port of its own for the admin API; None: it is on the data port."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What one gateway consists of."""
+
+    gateway: Gateway
+    tables: TableFollower
+    accounts: AccountFollower
+    limiter: Limiter
+    registrations: Registrations
+    overseer: Overseer
+    metrics: CollectorRegistry
+    data: HttpServer
+    ops: HttpServer
+    admin: HttpServer | None
+
+    @property
+    def servers(self) -> list[HttpServer]:
+        """In the order in which they drain."""
+        return [self.data, *([self.admin] if self.admin is not None else []), self.ops]
 
 
 async def run(settings: Settings, stop: asyncio.Event, listening: Callable[[], None] = lambda: None) -> None:
-    """Serve until ``stop``; then finish what is in flight and return. ``listening``: called when both ports answer."""
+    """Serve until ``stop``; then finish what is in flight and return. ``listening``: called when all ports answer."""
     store = Store.connect(settings.redis_url, settings.namespace)
     try:
-        await _run(settings, store, stop, listening)
+        with contextlib.suppress(StoreUnavailable):
+            await store.prepare()
+        await _run(settings, store, _compose(settings, store), stop, listening)
     finally:
         await store.close()
 
 
-async def _run(settings: Settings, store: Store, stop: asyncio.Event, listening: Callable[[], None]) -> None:
+def _compose(settings: Settings, store: Store) -> _Parts:
+    """All parts, wired; nothing runs yet."""
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
+    tickets = Registry(settings.registry)
     cache = settings.table_cache
     fleet = WorkerFleet(store, LastKnown(_beside(cache, "workers")))
     dispatcher = Dispatcher(fleet, metrics, max_in_flight=settings.max_in_flight)
-    catalogue = Catalogue(Registry(settings.registry))
+    catalogue = Catalogue(tickets)
     gateway = Gateway(dispatcher, catalogue, fleet, Doorman(), _version())
-    tables = TableFollower(store, catalogue, gateway.use_table, LastKnown(cache))
-    accounts = AccountFollower(store, gateway.doorman.use_accounts, LastKnown(_beside(cache, "accounts")))
+    limiter = Limiter(Shares(store.connection), settings.name, lambda: gateway.doorman.accounts)
+    registrations = Registrations(store, tickets, Gate(), manifest=catalogue.manifest)
+    overseer = Overseer(
+        store, Trials(store.connection), settings.name, lambda: dispatcher.table, dispatcher.canaries.counts
+    )
+    app = create_app(gateway, max_body_bytes=settings.max_body_bytes, limiter=limiter)
+    if settings.admin is None:
+        add_admin_routes(app, gateway, registrations, overseer)
+    surge = Surge(lambda: dispatcher.usual_deadline_ms, metrics.unseen.inc)
     loop = asyncio.get_running_loop()
     metrics.table_stale_seconds.set_function(lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1))
-    app = create_app(gateway, max_body_bytes=settings.max_body_bytes)
-    ops_app = create_ops_app(gateway, Gatherer(store, settings.name, registry))
-    surge = Surge(lambda: dispatcher.usual_deadline_ms, metrics.unseen.inc)
-    data = HttpServer(
-        app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections, admit=surge.admit
-    )
-    ops = HttpServer(ops_app, settings.ops, drain_s=1.0)
     fleet.on_change = lambda: _log_readiness(gateway)
-    async with _metrics_listener(settings, registry, lambda: fleet.workers if data.started else None) as where:
+    return _Parts(
+        gateway=gateway,
+        tables=TableFollower(store, catalogue, gateway.use_table, LastKnown(cache)),
+        accounts=AccountFollower(store, gateway.doorman.use_accounts, LastKnown(_beside(cache, "accounts"))),
+        limiter=limiter,
+        registrations=registrations,
+        overseer=overseer,
+        metrics=registry,
+        data=HttpServer(
+            app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections, admit=surge.admit
+        ),
+        ops=HttpServer(
+            create_ops_app(gateway, Gatherer(store, settings.name, registry)), settings.ops, drain_s=OPS_DRAIN_S
+        ),
+        admin=HttpServer(create_admin_app(gateway, registrations, overseer), settings.admin, drain_s=settings.drain_s)
+        if settings.admin is not None
+        else None,
+    )
+
+
+async def _run(
+    settings: Settings, store: Store, parts: _Parts, stop: asyncio.Event, listening: Callable[[], None]
+) -> None:
+    fleet = parts.gateway.fleet
+    workers = partial(_reachable, parts)
+    async with _metrics_listener(settings, parts.metrics, workers) as where:
         lease = Lease(kind="gateway", name=settings.name, address=str(where), pid=os.getpid())
         background = [
             asyncio.create_task(fleet.run(), name="fleet"),
             asyncio.create_task(_keep_lease(store, lease), name="lease"),
         ]
         try:
-            await accounts.start()
-            await tables.start()
+            await parts.accounts.start()
+            await parts.tables.start()
             await fleet.settle(FIRST_WORKER_S)
             settle_garbage()
-            background.append(asyncio.create_task(tables.run(), name="tables"))
-            background.append(asyncio.create_task(accounts.run(), name="accounts"))
-            await _serve(data, ops, gateway, background, stop, listening)
+            for name, part in (("tables", parts.tables), ("accounts", parts.accounts), ("limits", parts.limiter),
+                               ("registrations", parts.registrations), ("overseer", parts.overseer)):  # fmt: skip
+                background.append(asyncio.create_task(part.run(), name=name))
+            await _serve(parts, background, stop, listening)
         finally:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await parts.registrations.close()
+            await parts.gateway.dispatcher.close()
             with contextlib.suppress(StoreUnavailable):
                 await store.withdraw(lease)
     log.info("stopped", name=settings.name)
 
 
 async def _serve(
-    data: HttpServer, ops: HttpServer, gateway: Gateway, background: list[asyncio.Task[None]], stop: asyncio.Event,
-    listening: Callable[[], None],
-) -> None:  # fmt: skip
-    """Both ports until ``stop`` or until a background task fails; then drain, the data port first."""
-    serving = [asyncio.create_task(data.run_until_stopped(), name="data"),
-               asyncio.create_task(ops.run_until_stopped(), name="ops")]  # fmt: skip
+    parts: _Parts, background: list[asyncio.Task[None]], stop: asyncio.Event, listening: Callable[[], None]
+) -> None:
+    """All ports until ``stop`` or until a background task fails; then drain, one port after the other."""
+    serving = [asyncio.create_task(server.run_until_stopped(), name="serve") for server in parts.servers]
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    log.info("listening", data=_shown(data), ops=_shown(ops))
+    log.info("listening", data=_shown(parts.data), ops=_shown(parts.ops), admin=_shown(parts.admin or parts.data))
     listening()
-    _log_readiness(gateway)
+    _log_readiness(parts.gateway)
     try:
         await asyncio.wait([*serving, *background, stopping], return_when=asyncio.FIRST_COMPLETED)
-        gateway.is_draining = True
-        log.info("draining", in_flight=gateway.dispatcher.in_flight)
-        data.stop()
-        await serving[0]
-        ops.stop()
-        await serving[1]
+        parts.gateway.is_draining = True
+        log.info("draining", in_flight=parts.gateway.dispatcher.in_flight)
+        for server, task in zip(parts.servers, serving, strict=True):
+            server.stop()
+            await task
     finally:
-        for task in (stopping, *serving):
+        stopping.cancel()
+        for task in serving:
             task.cancel()
         await asyncio.gather(stopping, *serving, return_exceptions=True)
-    for task in background:
-        if task.done():
-            task.result()  # a part that must run for ever has failed: say so and end with an error
+    for ended in background:
+        if ended.done():
+            ended.result()  # a part that must run for ever has failed: say so and end with an error
+
+
+def _reachable(parts: _Parts) -> list[str] | None:
+    """The workers that may be sent to; None while the data port does not answer yet."""
+    return parts.gateway.fleet.workers if parts.data.started else None
 
 
 @contextlib.asynccontextmanager

@@ -60,8 +60,16 @@ def _inherited(fd: int, option: str) -> socket.socket:
     envvar="TOMBOLA_OPS_PORT",
     help="Port of metrics and health.",
 )
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    envvar="TOMBOLA_ADMIN_PORT",
+    help="A port of its own for the admin API; --port then answers inference only.  [default: none; it is on --port]",
+)
+@click.option("--admin-host", envvar="TOMBOLA_ADMIN_HOST", help="Address of the admin port.  [default: 127.0.0.1]")
 @click.option("--fd", type=int, help="An inherited listening socket for the API, instead of host and port.")
 @click.option("--ops-fd", type=int, help="The same for metrics and health.")
+@click.option("--admin-fd", type=int, help="The same for the admin API.")
 @click.option(
     "--max-in-flight",
     default=1024,
@@ -94,7 +102,8 @@ def _inherited(fd: int, option: str) -> socket.socket:
 )
 def command(
     name: str, redis_url: str, registry: Path, run_dir: Path, host: str, port: int, ops_host: str | None, ops_port: int,
-    fd: int | None, ops_fd: int | None, max_in_flight: int, max_body_bytes: int, table_cache: Path | None,
+    admin_port: int | None, admin_host: str | None, fd: int | None, ops_fd: int | None, admin_fd: int | None,
+    max_in_flight: int, max_body_bytes: int, table_cache: Path | None,
     drain_s: float,
 ) -> None:  # fmt: skip
     """Serve the HTTP API: route each request to a worker, and say which ticket answered."""
@@ -102,10 +111,13 @@ def command(
     try:
         data = listen(host, port, "--port") if fd is None else _inherited(fd, "--fd")
         ops = listen(ops_host or host, ops_port, "--ops-port") if ops_fd is None else _inherited(ops_fd, "--ops-fd")
+        admin = None if admin_fd is None else _inherited(admin_fd, "--admin-fd")
+        if admin is None and admin_port is not None:
+            admin = listen(admin_host or "127.0.0.1", admin_port, "--admin-port")
     except ListenError as error:
         raise click.ClickException(str(error)) from error
     settings = Settings(
-        name=name, redis_url=redis_url, registry=registry, run_dir=run_dir, data=data, ops=ops,
+        name=name, redis_url=redis_url, registry=registry, run_dir=run_dir, data=data, ops=ops, admin=admin,
         max_in_flight=max_in_flight, max_body_bytes=max_body_bytes, table_cache=table_cache, drain_s=drain_s,
         max_connections=raise_file_limit() * 3 // 4,  # the rest is for workers, Redis, tickets and the ops port
     )  # fmt: skip

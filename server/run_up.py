@@ -10,17 +10,24 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from routing.redis.url import redacted
 from server.listen import ListenError, listen, url
 from server.machine import available_cores, default_gateways, default_workers
+from server.parts import Ports
 from server.state import State, StateError
 from server.up import Running, Settings, Up, UpError
 
 if TYPE_CHECKING:
     from server.beginning import Example
+
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_KEY_FILE = ".tombola/operator.key"
+"""Where the commands that speak to the admin API look by themselves."""
 
 
 @click.command("up", epilog="Example: tombola up --workers 4 --port 9000 --state ./demo")
@@ -65,6 +72,13 @@ if TYPE_CHECKING:
     envvar="TOMBOLA_OPS_PORT",
     help="Port of metrics and health; 0 takes any free one.",
 )
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    envvar="TOMBOLA_ADMIN_PORT",
+    help="A port of its own for the admin API; --port then answers inference only.  [default: none; it is on --port]",
+)
+@click.option("--admin-host", envvar="TOMBOLA_ADMIN_HOST", help="Address of the admin port.  [default: 127.0.0.1]")
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
@@ -111,6 +125,8 @@ def command(
     port: int,
     ops_host: str | None,
     ops_port: int,
+    admin_port: int | None,
+    admin_host: str | None,
     state: Path,
     redis_url: str | None,
     starter: Path | None,
@@ -139,11 +155,14 @@ def command(
             stack.callback(place.close)
             api = stack.enter_context(listen(host, port, "--port"))
             ops = stack.enter_context(listen(ops_host or host, ops_port, "--ops-port"))
-            addresses = url(api), url(ops)
+            admin = None
+            if admin_port is not None:
+                admin = stack.enter_context(listen(admin_host or "127.0.0.1", admin_port, "--admin-port"))
+            addresses = Addresses(url(api), url(ops), url(admin or api))
 
             async def up() -> None:
-                await Up(settings, place, api, ops).run(
-                    lambda running: click.echo(banner(running, settings, place, *addresses))
+                await Up(settings, place, Ports(api, ops, admin)).run(
+                    lambda running: click.echo(banner(running, settings, place, addresses))
                 )
 
             asyncio.run(up())
@@ -152,27 +171,49 @@ def command(
         sys.exit(2)
 
 
-def banner(running: Running, settings: Settings, state: State, api_url: str, ops_url: str) -> str:
+class Addresses(NamedTuple):
+    """Where the installation answers."""
+
+    api: str
+    ops: str
+    admin: str
+
+
+def banner(running: Running, settings: Settings, state: State, addresses: Addresses) -> str:
     """What is said when everything is up."""
     processes = f"{settings.gateways} gateway(s), {settings.workers} worker(s)"
     lines = [
         "",
         f"Tombola is up after {running.took_s:.1f} s: {processes}, table version {running.table_version}",
         "",
-        f"  API        {api_url}  (documentation: {api_url}/docs)",
-        f"  metrics    {ops_url}/metrics",
-        f"  Redis      {running.redis_url}",
+        f"  API        {addresses.api}  (documentation: {addresses.admin}/docs)",
+        f"  metrics    {addresses.ops}/metrics",
+        f"  Redis      {redacted(running.redis_url)}",
         f"  state      {state.root}",
         "",
     ]
     if running.example is not None:
-        lines += [f"Ask it something (the key is in {state.key_file}):", "", "  " + curl(api_url, running.example), ""]
+        lines += [
+            f"Ask it something (the key is in {state.key_file}):",
+            "",
+            "  " + curl(addresses.api, running.example),
+            "",
+        ]
     else:
         lines += [
             "No tenant of this table has a key that is known here: ask with one of your own, or publish a table",
-            f"with `tombola route publish FILE --redis-url {running.redis_url}`.",
+            f"with `tombola route publish FILE --redis-url {redacted(running.redis_url)}`.",
             "",
         ]
+    where = [f"--url {addresses.admin}"] if addresses.admin != DEFAULT_URL else []
+    if state.operator_key_file != Path(DEFAULT_KEY_FILE).absolute():
+        where.append(f"--key {state.operator_key_file}")
+    lines += [
+        f"Register a ticket or an ONNX model of your own (the operators' key is in {state.operator_key_file}):",
+        "",
+        " ".join(["  tombola register FILE --tenant demo", *where]),
+        "",
+    ]
     lines += [f"Stop it with Ctrl-C, or kill {os.getpid()}; once more to stop without waiting.", ""]
     return "\n".join(lines)
 

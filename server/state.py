@@ -1,6 +1,6 @@
-"""The state directory of one `tombola up`: its lock, the paths inside it, and the demo tenant's key.
+"""The state directory of one `tombola up`: its lock, the paths inside it, and the keys that it was begun with.
 
-Owns the layout (``registry/``, ``redis/``, ``run/``, ``demo.key``,
+Owns the layout (``registry/``, ``redis/``, ``run/``, ``demo.key``, ``operator.key``,
 ``table-<gateway>.json``, ``lock``) and
 the rule that one `up` at a time uses a directory. What the files mean is left to whoever
 reads and writes them.
@@ -12,6 +12,8 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+
+from tickets.files import write_whole
 
 SOCKET_PATH_BYTES = 107
 """The longest path of a Unix socket on Linux; elsewhere it is a few bytes shorter."""
@@ -67,20 +69,10 @@ class State:
         """The demo tenant's key."""
         return self.root / "demo.key"
 
-    def read_key(self) -> str | None:
-        """The demo tenant's key; None before the first `write_key`."""
-        try:
-            return self.key_file.read_text().strip() or None
-        except FileNotFoundError:
-            return None
-
-    def write_key(self, key: str) -> None:
-        """Keep the key, readable by this user only from its first byte on."""
-        temporary = self.key_file.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(key + "\n")
-        temporary.replace(self.key_file)
+    @property
+    def operator_key_file(self) -> Path:
+        """The key of whoever runs this installation; `tombola tenants` and its like find it here."""
+        return self.root / "operator.key"
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -97,6 +89,19 @@ class State:
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def read_key(path: Path) -> str | None:
+    """The key in a file; None where there is none."""
+    try:
+        return path.read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def write_key(path: Path, key: str) -> None:
+    """Keep a key, readable by this user only from its first byte on."""
+    write_whole(path, key.encode() + b"\n", mode=0o600)
 
 
 def run_directory(root: Path) -> Path:

@@ -36,12 +36,14 @@ class TableFollower:
         self._reading = asyncio.Lock()  # what is missing must be said of the table that was read last
 
     async def start(self) -> None:
-        """Use Redis's table; where Redis does not answer, the last good one that was kept."""
+        """Use Redis's table; where Redis does not answer, or has lost it, the last good one that was kept."""
+        table: Table | None = None
         try:
             async with asyncio.timeout(FIRST_TABLE_S):
                 table = await self._store.load_table()
         except (StoreUnavailable, StoreCorrupt, TimeoutError) as error:
             log.warning("table_not_loaded", error=str(error))
+        if table is None:
             table = await asyncio.to_thread(self._read_cache)
             if table is not None:
                 log.warning("table_from_cache", version=table.version)

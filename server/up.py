@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import math
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from routing.embedded import EmbeddedRedis, EmbeddedRedisError
-from server.parts import GATEWAY, REDIS, WORKER, Common, gateway, worker
+from server.parts import GATEWAY, REDIS, WORKER, Common, Ports, gateway, worker
 from server.ready import wait_until_ready
 from server.state import State
 from server.supervisor import Death, Part, Supervisor
@@ -75,11 +74,10 @@ class Running:
 class Up:
     """The processes of one installation, from start to stop. Use it once."""
 
-    def __init__(self, settings: Settings, state: State, api: socket.socket, ops: socket.socket) -> None:
+    def __init__(self, settings: Settings, state: State, ports: Ports) -> None:
         self._settings = settings
         self._state = state
-        self._api = api
-        self._ops = ops
+        self._ports = ports
         self._began = time.monotonic()
         self._stop = asyncio.Event()
         self._failure: UpError | None = None
@@ -173,7 +171,7 @@ class Up:
             raise UpError(str(error)) from error
         try:
             async with asyncio.timeout(READY_WITHIN_S):
-                await wait_until_ready(self._api)
+                await wait_until_ready(self._ports.api)
         except TimeoutError:
             raise UpError(f"no answer to /v2/health/ready within {READY_WITHIN_S:g} s; see the log above") from None
         return Running(redis_url, table.version, example(table, self._state), time.monotonic() - self._began)
@@ -199,7 +197,7 @@ class Up:
         """The process called ``name`` for a place. What a gateway keeps on disk belongs to the place."""
         if place.startswith(WORKER):
             return worker(name, common)
-        return gateway(name, common, self._api, self._ops, self._state.table_cache(place))
+        return gateway(name, common, self._ports, self._state.table_cache(place))
 
     def _listen_to_signals(self, supervisor: Supervisor) -> None:
         def asked_to_stop() -> None:
@@ -230,8 +228,9 @@ class Up:
     async def _shut_down(self, supervisor: Supervisor) -> None:
         """Gateways first, so that workers live until the last request has its answer; Redis last."""
         # While we hold the sockets, new connections would queue up for gateways that accept no more.
-        self._api.close()
-        self._ops.close()
+        for port in self._ports:
+            if port is not None:
+                port.close()
         grace_s = self._settings.drain_s + STOP_MARGIN_S
         await supervisor.stop(GATEWAY, grace_s)
         await supervisor.stop(WORKER, grace_s)

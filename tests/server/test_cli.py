@@ -180,14 +180,14 @@ def _variables(command: click.Command) -> Iterator[str]:
     [
         (["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "70000"], "70000 is not in the range"),
         (["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--ops-port", "-1"], "-1 is not in"),
-        (["gateway", "--redis-url", "foo://x", "--port", "0", "--ops-port", "0"], "Redis URL must specify"),
+        (["gateway", "--redis-url", "foo://x", "--port", "0", "--ops-port", "0"], "not a Redis URL"),
         (
             ["gateway", "--redis-url", "redis://127.0.0.1:1", "--port", "0", "--ops-port", "0", "--name", "../up"],
             "cannot be called '../up'",
         ),
         (["worker", "--name", "../up"], "cannot be called '../up'"),
         (["worker", "--listen", "tcp://0.0.0.0:0"], "leaves this machine"),
-        (["worker", "--redis-url", "foo://x"], "Redis URL must specify"),
+        (["worker", "--redis-url", "foo://x"], "not a Redis URL"),
         (["route", "show", "--redis-url", "redis://127.0.0.1:1"], "does Redis run?"),
         (["load", "--url", "http://127.0.0.1:1", "--key", "x"], "Is the server running?"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.listen import ListenError, listen, url
-from server.state import SOCKET_NAME_BYTES, SOCKET_PATH_BYTES, State, StateError
+from server.state import SOCKET_NAME_BYTES, SOCKET_PATH_BYTES, State, StateError, read_key, write_key
 
 
 def test_a_second_owner_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_a_directory_without_write_permission_is_a_clear_error(tmp_path: Path) -
 
 def test_the_key_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     state = State(tmp_path / "state")
-    assert state.read_key() is None
-    state.write_key("tk_one")
-    state.write_key("tk_two")
-    assert state.read_key() == "tk_two"
+    assert read_key(state.key_file) is None
+    write_key(state.key_file, "tk_one")
+    write_key(state.key_file, "tk_two")
+    assert read_key(state.key_file) == "tk_two"
     assert stat.S_IMODE(state.key_file.stat().st_mode) == 0o600
     state.close()
 
