@@ -39,7 +39,8 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a tenant may use, over all gateways together; None is no limit."""
 
-    rate_per_s: Annotated[float, Meta(gt=0.0, le=1e6)] | None = None
+    rate_per_s: Annotated[float, Meta(ge=0.001, le=1e6)] | None = None
+    """At least 3.6 an hour: for less there is ``daily_requests``, and times to wait stay numbers."""
     burst: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     """Requests that may come at once after a quiet while; absent: one second's worth, at least 1."""
     concurrency: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None

@@ -5,6 +5,7 @@ Owns nothing but the whole: the table, the accounts, the reports, the audit log 
 every operation ends within `OPERATION_S` seconds or fails as `StoreUnavailable`; only the watches wait for ever.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import msgspec
@@ -46,6 +47,8 @@ class Store:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.turn = asyncio.Lock()
+        """Of who has lost against another change of this process and reads again: the others let it go first."""
         self._schema = Schema(connection)
         self._tables = Tables(connection)
         self._accounts = Accounts(connection)

@@ -155,6 +155,16 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return {name: tuple(t for t in tickets if t.state == "promoted") for name, tickets in self.best_first.items()}
 
     @cached_property
+    def registered_by(self) -> dict[str, list[FamilyTicket]]:
+        """By tenant, every ticket of the families that its registrations made, once for each family."""
+        found: dict[str, list[FamilyTicket]] = {}
+        for name, tickets in self.families.items():
+            owner, slash, _ = name.partition("/")
+            if slash:
+                found.setdefault(owner, []).extend(tickets)
+        return found
+
+    @cached_property
     def canaries(self) -> dict[tuple[str, str], Canary]:
         """The canaries that run, by tenant and domain."""
         return {

@@ -10,6 +10,7 @@ from routing.access import Caller
 from routing.account import Role
 from routing.table import Table
 from server import edge
+from server.admin.pace import Pace
 from server.catalogue import Catalogue, Model
 from server.deadlines import Deadlines
 from server.dispatch import Dispatcher
@@ -28,6 +29,7 @@ class Gateway:
         self.catalogue = catalogue
         self.fleet = fleet
         self.doorman = doorman
+        self.pace = Pace()
         self.version = version
         self.request_ids = edge.RequestIds()
         self.deadlines = Deadlines()

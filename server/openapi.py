@@ -143,6 +143,8 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     operation["operationId"] = "_".join([method, *re.findall(r"\w+", path)])
     operation["responses"] = {str(status): response for status, response in operation["responses"].items()}
     shared = [*_EVERYWHERE, *(() if path in _OPEN else _WITH_A_KEY), *(_WITH_A_BODY if method == "post" else ())]
+    if "{tenant}" in path and method not in ("get", "head"):
+        shared.append("rate_limited")  # a tenant's changes are paced
     for code in shared:
         _also(operation["responses"], code)
 

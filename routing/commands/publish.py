@@ -110,8 +110,11 @@ def restore(version: int, reason: str, yes: bool, redis_url: str) -> None:
         standing, earlier = await load(store), await load(store, version)
         ended = await ended_since(version, lambda before: store.events(before=before))
         if ended is None:
-            click.echo("The audit log does not reach back so far: tenants that are not there now stay away.", err=True)
-            ended = frozenset(earlier.tenants.keys() - standing.tenants.keys())
+            raise RouteError(
+                f"the audit log does not reach back to version {version}, so nobody knows which tenants have been "
+                "deleted since: restoring it could give one of the same name another's domains. `tombola route show --version "
+                f"{version} --json`, then publish what you want of it"
+            )
         new = restored(standing, earlier, ended)
         agreed(diff(standing, new), f"Restore version {version} over version {standing.version}?", yes=yes)
         return await put(store, new, standing, action="table.restore", reason=reason, facts={"restored": version})

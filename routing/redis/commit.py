@@ -9,8 +9,9 @@ import uuid
 
 import msgspec
 
+from routing.account import Account
 from routing.change import Change, Committed
-from routing.document import check, dump_json
+from routing.document import DocumentError, check, dump_json, load_json
 from routing.redis.connection import Connection
 from routing.redis.errors import StoreTooNew, VersionConflict, bounded
 from routing.redis.schema import LAYOUT
@@ -120,14 +121,16 @@ class Commits:
         """Do the change whole, with its event, or nothing of it.
 
         A table's new version is the one it was made from + 1, or ``least_version`` if that is more. Raises
-        VersionConflict, DocumentError for a table that does not hold together, StoreUnavailable.
+        VersionConflict, DocumentError for a table that does not hold together or is too large and for an account that
+        could not be read again, StoreUnavailable.
         """
         event, new = change.event, None
         if change.table is not None:
             version = max(change.table.version + 1, least_version)
             new = msgspec.structs.replace(check(change.table), version=version)
+            load_json(dump_json(new))  # what cannot be read again would lock everybody out of all changes
             event = msgspec.structs.replace(event, table_version=version)
-        accounts = tuple(msgspec.structs.replace(account, version=account.version + 1) for account in change.accounts)
+        accounts = tuple(map(_next, change.accounts))
         done = Committed(event=event, table=new, accounts=accounts)
         keys, arguments = self._call(change, done, uuid.uuid4().hex)
         async with bounded():
@@ -167,6 +170,15 @@ class Commits:
         for tenant, ticket, report in reports:
             arguments += [tenants.index(tenant) + 1, ticket, report or b""]
         return names, arguments
+
+
+def _next(account: Account) -> Account:
+    """The account's next version, once it has been read as it will be written. Raises DocumentError."""
+    new = msgspec.structs.replace(account, version=account.version + 1)
+    try:
+        return msgspec.json.decode(msgspec.json.encode(new), type=Account)
+    except msgspec.DecodeError as error:
+        raise DocumentError([f"account {account.name}: {error}"]) from error
 
 
 def _conflict(change: Change, index: int, standing: int) -> VersionConflict:

@@ -60,7 +60,10 @@ class Watch:
 
         async def read() -> tuple[bytes | None, dict[str, Account] | None]:
             nonlocal known
-            known = await self._accounts.follow(known)
+            found = await self._accounts.follow(known)
+            if found.stamp is None:  # emptied since the stamp was read
+                return None, None
+            known = found
             return known.stamp, dict(known.accounts)
 
         return self._follow("accounts", self._accounts.stamp, read, poll_s)
@@ -82,6 +85,9 @@ class Watch:
                         thing = None
                         if verdict == "newer":
                             standing, thing = await read()
+                            if standing is None:
+                                await listen(min(poll_s, _RECONNECT_PAUSE_S))
+                                continue  # it has vanished meanwhile: the next look says so
                         elif verdict != "same":
                             log.error(
                                 "store_went_back", what=what, verdict=verdict, used=str(followed.used),

@@ -17,6 +17,7 @@ from fastapi import Request
 from routing.access import Caller
 from routing.account import OPERATOR, Account
 from routing.change import Change, Committed
+from routing.document import DocumentError
 from routing.store import Store, StoreCorrupt, StoreUnavailable, VersionConflict
 from routing.table import Table
 from server.admin import rights
@@ -47,13 +48,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def standing(store: Store) -> Standing:
-    """What stands now. Raises ControlPlaneGone."""
+    """What stands now, for a caller whose key this gateway knows. Raises ControlPlaneGone."""
     try:
         table, accounts = await asyncio.gather(store.load_table(), store.load_accounts())
     except StoreCorrupt as error:
         raise ControlPlaneGone(f"the control plane cannot be read: {error}") from error
     except StoreUnavailable as error:
         raise gone() from error
+    if table is None and not accounts:  # the caller's key stood somewhere
+        raise ControlPlaneGone(
+            "Redis has lost its data, so nothing can be changed now; inference goes on from what the gateways kept. "
+            "An operator brings it back with `tombola route recover`",
+            retry_after_s=5.0,
+        )
     return Standing(table=table if table is not None else Table(), accounts=accounts)
 
 
@@ -64,18 +71,33 @@ async def commit(store: Store, caller: Caller, make: Callable[[Standing], Change
     documents meanwhile; what it raises ends everything. Raises Conflict when that goes on, ControlPlaneGone (whether
     the change has been made is then not known), Unauthorized, Suspended.
     """
-    for attempt in range(ATTEMPTS):
-        now = await standing(store)
-        own = now.accounts.get(caller.tenant if caller.tenant is not None else OPERATOR)
-        rights.still_stands(caller, now.table, own, time.time())
-        change = make(now)
-        try:
-            return await store.commit(change)
-        except VersionConflict:
+    async with store.turn:  # who has lost once goes first
+        pass
+    done = await _attempt(store, caller, make)
+    if done is not None:
+        return done
+    async with store.turn:
+        for attempt in range(1, ATTEMPTS):
+            done = await _attempt(store, caller, make)
+            if done is not None:
+                return done
             await asyncio.sleep(random.SystemRandom().uniform(0.0, FIRST_PAUSE_S * 2**attempt))
-        except (StoreUnavailable, StoreCorrupt) as error:
-            raise gone() from error
     raise Conflict("others keep changing the same things; look at how they stand, then try again")
+
+
+async def _attempt(store: Store, caller: Caller, make: Callable[[Standing], Change]) -> Committed | None:
+    """What has been committed; None where somebody else came first. Raises as `commit` does."""
+    now = await standing(store)
+    own = now.accounts.get(caller.tenant if caller.tenant is not None else OPERATOR)
+    rights.still_stands(caller, now.table, own, time.time())
+    try:
+        return await store.commit(make(now))
+    except VersionConflict:
+        return None
+    except DocumentError as error:
+        raise Conflict(f"what would stand then does not hold together: {'; '.join(error.problems[:8])}") from error
+    except (StoreUnavailable, StoreCorrupt) as error:
+        raise gone() from error
 
 
 async def report(store: Store, tenant: str, ticket: str) -> bytes:

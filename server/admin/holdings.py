@@ -1,7 +1,8 @@
 """Holdings: which tickets a tenant has registered, and how many more it may. Pure: what stands in, answers out.
 
-Owns how a quota is counted: the tickets of the families that the tenant's own registrations made. A family that
-several tenants share counts for none of them. Who may ask belongs to `server.admin.rights`.
+Owns how a quota is counted: the tickets of the families that the tenant's own registrations made, once for each domain
+(each is a row of the table), their bytes once (each is one file). A family that several tenants share counts for none
+of them. Who may ask belongs to `server.admin.rights`.
 """
 
 import msgspec
@@ -49,17 +50,13 @@ def room(standing: Standing, tenant: str) -> Room:
     """What a tenant may still register. Raises UnknownTenant."""
     limits = standing.account(tenant).limits
     own = registered(standing.table, tenant)
-    return Room(limits=limits, tickets=len(own), bytes=sum(ticket.bytes for ticket in own))
+    return Room(limits=limits, tickets=len(own), bytes=sum({ticket.id: ticket.bytes for ticket in own}.values()))
 
 
 def registered(table: Table, tenant: str) -> list[FamilyTicket]:
-    """The tickets that a tenant has registered, each once: those of its own families, whether a domain uses them or
-    not, but for those that came into one with a copy of a shared family (they have no ``bytes``)."""
-    found: dict[str, FamilyTicket] = {}
-    for name, family in table.families.items():
-        if name.startswith(f"{tenant}/"):
-            found |= {ticket.id: ticket for ticket in family if ticket.bytes}
-    return list(found.values())
+    """The tickets that a tenant has registered, once for each domain: those of its own families, whether a domain uses
+    them or not, but for those that came into one with a copy of a shared family (they have no ``bytes``)."""
+    return [ticket for ticket in table.registered_by.get(tenant, ()) if ticket.bytes]
 
 
 def find(table: Table, tenant: str, ticket: str, domain: str | None = None) -> tuple[str, FamilyTicket] | None:

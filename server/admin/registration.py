@@ -177,7 +177,7 @@ class Registrations:
         account = standing.account(wanted.tenant)
         asked = msgspec.structs.replace(
             self._limits, tenant=wanted.tenant, domain=wanted.domain, tier=wanted.tier, policy=account.policy,
-            signature=wanted.signature, max_bytes=upload.size, domains=self._shapes(standing, wanted.tenant),
+            signature=wanted.signature, max_bytes=max(1, upload.size), domains=self._shapes(standing, wanted.tenant),
         )  # fmt: skip
         report: Report | None = None
         try:
@@ -227,7 +227,10 @@ class Registrations:
         kept = msgspec.json.encode(report)
 
         def make(standing: Standing) -> Change:
-            if standing.account(wanted.tenant).policy != account.policy:
+            stands = standing.account(wanted.tenant)
+            if stands.created_at != account.created_at:
+                raise Conflict("the tenant has been deleted, and another made under its name: register it there")
+            if stands.policy != account.policy:
                 raise Conflict("the policy has been changed while the ticket was examined: register it again")
             if holdings.find(standing.table, wanted.tenant, ticket.id, wanted.domain) is not None:
                 raise _AlreadyThere

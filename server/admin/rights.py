@@ -38,7 +38,8 @@ def operator(gateway: Gateway, request: Request) -> Caller:
 def authorize(gateway: Gateway, request: Request, tenant: str, role: Role) -> Caller:
     """Who may do to ``tenant`` what ``role`` allows: an operator, or one of its own keys.
 
-    Raises UnknownTenant for any tenant that is not the caller's own, Forbidden, and as `anyone` does. For an
+    A tenant's changes are paced. Raises UnknownTenant for any tenant that is not the caller's own, Forbidden,
+    RateLimited, and as `anyone` does. For an
     operator the tenant may not exist: `server.admin.edits.Standing.account` says so.
     """
     caller = anyone(gateway, request)
@@ -47,6 +48,8 @@ def authorize(gateway: Gateway, request: Request, tenant: str, role: Role) -> Ca
             raise unknown_tenant(tenant)
         if not caller.may(role):
             raise Forbidden(f"this key's role is {caller.role!r}; this needs {role!r}")
+        if request.method not in ("GET", "HEAD"):
+            gateway.pace.take(tenant)
     return caller
 
 

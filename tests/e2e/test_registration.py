@@ -85,7 +85,8 @@ class Killer:
         async for line in self._lines(one):
             if line is not None and line.get("name") == step:
                 for process in self.gates():
-                    process.kill()
+                    with suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                        process.kill()
         assert one.is_answered or one.lines[-1]["code"] in ("refused", "overloaded"), one.lines[-1]
 
     def gates(self) -> list[psutil.Process]:

@@ -8,13 +8,13 @@ import pytest
 import redis.asyncio
 
 from routing.account import Limits
-from routing.document import DocumentError
+from routing.document import MAX_DOCUMENT_BYTES, DocumentError
 from routing.embedded import EmbeddedRedis
 from routing.redis.commit import EVENTS_KEPT
 from routing.redis.errors import StoreTooNew
 from routing.redis.keys import Keys
 from routing.store import Store, StoreUnavailable, VersionConflict
-from routing.table import Table
+from routing.table import FamilyTicket, Table, Tenant
 from tests.routing.redis.accounts import account, change, event, key
 from tests.routing.redis.relay import relay_to
 from tests.routing.tables import example_table
@@ -113,6 +113,24 @@ class TestNothing:
         with pytest.raises(DocumentError, match=r"families\.banking"):
             await store.commit(change(table=Table(families={"banking": []}), accounts=(account(),)))
         assert (await store.load_accounts(), await store.events()) == ({}, [])
+
+    async def test_what_could_not_be_read_again_is_never_written(self, store: Store) -> None:
+        """One field out of its bounds, made by whatever mistake, would lock everybody out of every change."""
+        good = await store.commit(change(table=example_table(), accounts=(account(),)))
+        assert good.table is not None
+        family = {"wild": [FamilyTicket(id=TICKET, tier="fast", quality=5.0, service_ms=1.0)]}
+        wild = msgspec.structs.replace(good.table, families=good.table.families | family)
+        with pytest.raises(DocumentError, match="quality"):
+            await store.commit(change(table=wild))
+        with pytest.raises(DocumentError, match=r"account acme.*tickets"):
+            await store.commit(change(accounts=(account(version=1, limits=Limits(tickets=-1)),)))
+        assert (await store.load_table(), len(await store.events())) == (good.table, 1)
+
+    async def test_a_table_that_is_too_large_to_be_read_is_never_written(self, store: Store) -> None:
+        hashes = [f"{number:064x}" for number in range(MAX_DOCUMENT_BYTES // 67 + 1)]
+        with pytest.raises(DocumentError, match="more than"):
+            await store.commit(change(table=Table(tenants={"acme": Tenant(key_hashes=hashes)})))
+        assert await store.load_table() is None
 
     async def test_a_later_release_s_store_is_left_alone(
         self, store: Store, raw: redis.asyncio.Redis, namespace: str

@@ -37,6 +37,33 @@ class TestWatch:
             acme = (await store.commit(change(accounts=(account(keys=[key("a")]),)))).accounts[0]
             assert await following(accounts) == {"acme": acme, "beta": beta}
 
+    async def test_a_redis_that_is_emptied_between_two_looks_makes_nobody_forget(
+        self, store: Store, raw: redis.asyncio.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its stamp has been read, its accounts not yet: that there are none then is no news."""
+        acme = (await store.commit(change(accounts=(account(),)))).accounts[0]
+        follow, emptied = Accounts.follow, asyncio.Event()
+
+        async def late(self: Accounts, known: AccountsState) -> AccountsState:
+            if "acme" in known.accounts and not emptied.is_set():
+                await raw.delete(*[name async for name in raw.scan_iter(f"{{{namespace}}}*")])
+                emptied.set()
+            return await follow(self, known)
+
+        monkeypatch.setattr(Accounts, "follow", late)
+        async with aclosing(store.watch_accounts(poll_s=0.01)) as accounts:
+            assert await following(accounts) == {"acme": acme}
+            waiting = asyncio.ensure_future(anext(accounts))
+            await store.commit(change(accounts=(account("beta"),)))
+            await asyncio.wait_for(emptied.wait(), PATIENCE_S)
+            with capture_logs() as logs:
+                async with asyncio.timeout(PATIENCE_S):
+                    while not any(line["event"] == "store_went_back" for line in logs):  # noqa: ASYNC110 - no event
+                        await asyncio.sleep(0.01)
+            assert not waiting.done()
+            gamma = (await store.commit(change(accounts=(account("gamma"),)))).accounts[0]
+            assert await asyncio.wait_for(waiting, PATIENCE_S) == {"gamma": gamma}
+
     async def test_a_new_table_is_no_news_of_accounts(self, store: Store) -> None:
         await store.commit(change(accounts=(account(),)))
         async with aclosing(store.watch_accounts(poll_s=0.01)) as accounts:

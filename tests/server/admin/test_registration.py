@@ -13,7 +13,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from routing.account import Limits, Policy
+from routing.account import Account, Limits, Policy
+from routing.change import Change
+from routing.event import Event
 from routing.store import Store
 from server.admin.places import Places
 from server.gate.report import Report, Step, Wanted
@@ -373,3 +375,38 @@ async def test_a_ticket_that_takes_something_else_than_its_domain_is_refused(hou
     refused = await house.upload(other)
     assert (refused.status_code, refused.json()["refusal"]) == (422, "manifest_mismatch")
     assert "does not fit domain 'home': its task is tensors" in refused.json()["error"]
+
+
+async def test_an_empty_upload_is_refused_as_a_bad_bundle(house: Registrar) -> None:
+    """It is the sender's fault, not the gate's: nobody is told to send it again."""
+    response = await house.upload(b"")
+    assert (response.status_code, response.json()["refusal"]) == (422, "bad_bundle")
+    assert house.left() == []
+
+
+async def test_one_ticket_in_many_domains_counts_once_for_each(store: Store, tmp_path: Path) -> None:
+    """Each is a row of the table, which all tenants share: one bundle must not fill it."""
+    async with registrar(store, tmp_path, limits=Limits(tickets=2, ticket_bytes=2 * len(FAST))) as house:
+        responses = [await house.upload(FAST, query=f"?domain=d{number}") for number in range(3)]
+        assert [response.status_code for response in responses] == [201, 201, 403]
+        assert responses[-1].json()["code"] == "ticket_quota_exceeded"
+        async with house.client() as client:
+            shown = (await client.get("/v1/tenants/acme/tickets")).json()["tickets"]
+        assert sum(row["ticket"] == FAST_ID for row in shown) == 2
+
+
+async def test_a_tenant_that_was_made_anew_meanwhile_gets_nothing_of_the_old_one(store: Store, tmp_path: Path) -> None:
+    gate = HeldGate()
+    async with registrar(store, tmp_path, gate=gate) as house:
+        upload = asyncio.create_task(house.upload(FAST, key="operator"))
+        await gate.has_begun.wait()
+        old = (await store.load_accounts())["acme"]
+        event = Event(action="tenant.delete", actor="test", tenant="acme", subject="acme")
+        await store.commit(Change(event=event, gone=(old,)))
+        new = Account(name="acme", created_at=old.created_at + 1)
+        await store.commit(Change(event=msgspec.structs.replace(event, action="tenant.create"), accounts=(new,)))
+        gate.go_on.set()
+        response = await upload
+        assert (response.status_code, response.json()["code"]) == (409, "conflict")
+        assert "another made" in response.json()["error"]
+        assert FAST_ID not in house.registry.ids()

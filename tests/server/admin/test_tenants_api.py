@@ -65,6 +65,7 @@ async def test_a_name_that_is_taken_is_refused_and_nothing_changes(house: Desk) 
         ({"name": "x", "weight": 0}, "weight"),
         ({"name": "x", "weight": "2"}, "weight"),
         ({"name": "x", "limits": {"rate_per_s": -1}}, "rate_per_s"),
+        ({"name": "x", "limits": {"rate_per_s": 1e-300}}, "rate_per_s"),  # a wait that is no number any more
         ({"name": "x", "limits": {"rate": 1}}, "rate"),
         ({"name": "x", "policy": {"signers": {"me": "!" * 43}}}, "policy.signers.me"),
         ({"name": "x", "policy": {"signers": {"me": SIGNER[:-5] + "=" * 4}}}, "signers"),
