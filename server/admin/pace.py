@@ -1,7 +1,7 @@
 """The pace of changes: how fast one tenant may change things, so that it cannot push out what all tenants share.
 
-Owns a token bucket per tenant, in one gateway. Every change writes an event and often a version of the table, of which a
-bounded number is kept for everybody: without a pace one tenant's loop would push the others' out in minutes. Limits of
+Owns a token bucket per tenant, in one gateway. Every change writes an event and often a version of the table, of which
+a bounded number is kept for everybody: without a pace one tenant's loop would push the others' out in minutes. Limits of
 inference are `server.limits`'s, which hold over all gateways; here a factor of their number does no harm.
 """
 
@@ -28,10 +28,7 @@ class Pace:
         left, at = self._left.get(tenant, (CHANGES_AT_ONCE, now))
         left = min(CHANGES_AT_ONCE, left + (now - at) * CHANGES_PER_S)
         if left < 1.0:
-            wait_s = (1.0 - left) / CHANGES_PER_S
-            raise RateLimited(
-                f"changes come too fast: {CHANGES_AT_ONCE} at once, then {CHANGES_PER_S:g} a second",
-                retry_after_s=wait_s,
-            )
+            promise = f"{CHANGES_AT_ONCE} at once, then {CHANGES_PER_S:g} a second"
+            raise RateLimited(f"changes come too fast: {promise}", retry_after_s=(1.0 - left) / CHANGES_PER_S)
         self._left = {name: told for name, told in self._left.items() if now - told[1] < CHANGES_AT_ONCE}
         self._left[tenant] = (left - 1.0, now)
