@@ -112,8 +112,8 @@ def restore(version: int, reason: str, yes: bool, redis_url: str) -> None:
         if ended is None:
             raise RouteError(
                 f"the audit log does not reach back to version {version}, so nobody knows which tenants have been "
-                "deleted since: restoring it could give a new one of the same name the old one's domains. Look at it with "
-                f"`tombola route show --version {version}`, then publish what you want of it"
+                "deleted since: restoring it could give a new one of the same name the old one's domains. Look at it "
+                f"with `tombola route show --version {version}`, then publish what you want of it"
             )
         new = restored(standing, earlier, ended)
         agreed(diff(standing, new), f"Restore version {version} over version {standing.version}?", yes=yes)

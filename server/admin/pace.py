@@ -1,8 +1,8 @@
 """The pace of changes: how fast one tenant may change things, so that it cannot push out what all tenants share.
 
 Owns a token bucket per tenant, in one gateway. Every change writes an event and often a version of the table, of which
-a bounded number is kept for everybody: without a pace one tenant's loop would push the others' out in minutes. Limits of
-inference are `server.limits`'s, which hold over all gateways; here a factor of their number does no harm.
+a bounded number is kept for everybody: without a pace one tenant's loop would push the others' out in minutes. Limits
+of inference are `server.limits`'s, which hold over all gateways; here a factor of their number does no harm.
 """
 
 import time
