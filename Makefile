@@ -8,6 +8,7 @@
 #   make bench                      the numbers of the README, measured here
 #   make bench-peers                Tombola beside other servers, half an hour; installs them into .peers (3 GB)
 #   make starter DATA=clinc150_full.json   find the starter tickets again (about half an hour on 2 cores)
+#   make monitor                    Prometheus with our rules beside a running make serve: alerts and graphs
 #   make fuzz-api                   the API against its own description for half an hour (SECONDS=600: for less)
 #   make clean                      remove environments and caches, the peers too (.tombola, the served state, stays)
 #
@@ -34,7 +35,7 @@ define environment
 "$(PYTHON)" -m venv $(1)
 endef
 
-.PHONY: check serve test format bench bench-peers fuzz-api starter starter-banking starter-travel clean
+.PHONY: check monitor serve test format bench bench-peers fuzz-api starter starter-banking starter-travel clean
 
 check: $(DEVELOPMENT)
 	$(RUN) ruff format --check .
@@ -48,6 +49,10 @@ serve: $(SERVING)
 
 test: $(SERVING) $(DEVELOPMENT)
 	$(RUN) pytest $(PYTEST)
+
+# Prometheus with the rules of deploy/ beside a running `make serve`: http://127.0.0.1:9095/alerts
+monitor:
+	@deploy/monitor.sh
 
 format: $(DEVELOPMENT)
 	$(RUN) ruff check --fix .

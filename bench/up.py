@@ -57,6 +57,7 @@ class Serving:
     url: str
     keys: Mapping[str, str]
     up: psutil.Process
+    metrics_url: str = ""
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds that each kind of process has used so far."""
@@ -98,7 +99,7 @@ def serving(
             _publish(folder / "table.json", table, said["Redis"])
             for name in customers:
                 _wait_for_answer(said["API"], keys[name])
-            yield Serving(said["API"], keys, psutil.Process(process.pid))
+            yield Serving(said["API"], keys, psutil.Process(process.pid), said["metrics"])
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)

@@ -17,7 +17,7 @@ from routing.options import Options, find_options
 from routing.placement import ranked
 from routing.predict import COLD_PENALTY_MS, prior, soonest, wait_ms
 from routing.reasons import LOADING, NO_WORKER_RETRY_S, overloaded, why
-from routing.table import Ask, FamilyTicket, Fleet, Refusal, Route, Table, Warm, WorkerView
+from routing.table import Ask, FamilyTicket, Fleet, Reason, Refusal, Route, Table, Warm, WorkerView
 from tickets.bundle import TicketId
 
 Cold = tuple[int, WorkerView, float]
@@ -43,19 +43,20 @@ def choose(ask: Ask, table: Table, fleet: Fleet) -> Route | Refusal:
         if step == first:
             first_needed_ms = needed_ms + after_ms
         if worker is not None and needed_ms + after_ms <= deadline_ms:
-            because = why(ask, options, first, step, first_needed_ms)
-            return _route(options, step, worker, ready_ms, because, learner)
+            reason, because = why(ask, options, first, step, first_needed_ms)
+            return _route(options, step, worker, ready_ms, reason, because, learner)
         cold = find_cold(tickets[step], ask, workers, waits, deadline_ms - after_ms)
         if cold is not None and cold[1] + after_ms <= deadline_ms:
-            because = why(ask, options, first, step, first_needed_ms) + LOADING
-            return _route(options, step, *cold, because, learner)
+            reason, because = why(ask, options, first, step, first_needed_ms)
+            return _route(options, step, *cold, reason, because + LOADING, learner)
         if cold is not None and learner is None:
             learner = (step, *cold)
     if learner is None:
         return overloaded(ask, options, workers, waits)
     # The last resort before a refusal: a worker learns the best ticket that would make it there but for the
     # loading. This request may be late for it; without it, a ticket would never be loaded, nor a busy one spread.
-    return _route(options, *learner, why(ask, options, first, learner[0], first_needed_ms) + LOADING, None)
+    reason, because = why(ask, options, first, learner[0], first_needed_ms)
+    return _route(options, *learner, reason, because + LOADING, None)
 
 
 def reachable(ask: Ask, fleet: Fleet) -> Sequence[WorkerView]:
@@ -95,11 +96,11 @@ def _large_ms(large: FamilyTicket, ask: Ask, workers: Sequence[WorkerView], wait
 
 
 def _route(
-    options: Options, step: int, worker: WorkerView, ready_ms: float, because: str, learner: Cold | None
+    options: Options, step: int, worker: WorkerView, ready_ms: float, reason: Reason, because: str, learner: Cold | None
 ) -> Route:
     warm = None if learner is None else Warm(ticket=options.tickets[learner[0]].id, worker=learner[1].name)
     return Route(
         ticket=TicketId(options.tickets[step].id), worker=worker.name, tier=options.tier_name,
         deadline_ms=options.deadline_ms, because=because, predicted_ms=ready_ms, step=step,
-        cascade=options.cascade if step == 0 else None, warm=warm,
+        cascade=options.cascade if step == 0 else None, warm=warm, reason=reason,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from routing.options import Options
 from routing.predict import at_least_zero, margin, prior
-from routing.table import Ask, FamilyTicket, Refusal, WorkerView
+from routing.table import Ask, FamilyTicket, Reason, Refusal, WorkerView
 
 LOADING = ", loading it first"
 NO_WORKER_RETRY_S = 1.0
@@ -17,29 +17,32 @@ MAX_RETRY_S = 60.0
 _RETRY_STEP_S = 0.05
 
 
-def why(ask: Ask, options: Options, first: int, step: int, needed_ms: float) -> str:
-    """Why the option at ``step`` answers. ``first`` was the first that was looked at, and would have needed
-    ``needed_ms``, margin included; infinitely many where no worker has it in memory."""
+def why(ask: Ask, options: Options, first: int, step: int, needed_ms: float) -> tuple[Reason, str]:
+    """Why the option at ``step`` answers, in a word and in a sentence. ``first`` was the first that was looked at, and
+    would have needed ``needed_ms``, margin included; infinitely many where no worker has it in memory."""
     if ask.version is not None:
-        return f"pinned to version {ask.version}"
+        return "pinned", f"pinned to version {ask.version}"
     if step > first:
         passed = "the cascade" if first == 0 and options.cascade is not None else options.tickets[first].tier
         if needed_ms == math.inf:
-            return f"stepped down from {passed}: no worker has it in memory and time to answer"
-        return f"stepped down from {passed}: predicted {_compared(needed_ms, options.deadline_ms)} on every worker"
+            return "cold", f"stepped down from {passed}: no worker has it in memory and time to answer"
+        return (
+            "late",
+            f"stepped down from {passed}: predicted {_compared(needed_ms, options.deadline_ms)} on every worker",
+        )
     ticket, cascade = options.tickets[step], options.cascade
     if step > 0:
         passed = "the cascade" if cascade is not None else options.tickets[0].tier
-        return f"stepped down from {passed}: more than the workers can carry for now"
+        return "load", f"stepped down from {passed}: more than the workers can carry for now"
     if cascade is not None and options.large is not None:
         sure = f"{ticket.tier} answers where its confidence is at least {cascade.threshold:g}"
-        return f"cascade within {show_ms(options.deadline_ms)}: {sure}, else {options.large.tier}"
+        return "cascade", f"cascade within {show_ms(options.deadline_ms)}: {sure}, else {options.large.tier}"
     if options.is_best_lost:
-        return f"stepped down to {ticket.tier}: a better ticket could not be loaded"
+        return "lost", f"stepped down to {ticket.tier}: a better ticket could not be loaded"
     if ticket.tier == options.tier_name:
-        return f"best ticket of tier {ticket.tier} within {show_ms(options.deadline_ms)}"
+        return "best", f"best ticket of tier {ticket.tier} within {show_ms(options.deadline_ms)}"
     within = f"best ticket for tier {options.tier_name} within {show_ms(options.deadline_ms)}"
-    return f"{within}: the one found for {ticket.tier}"
+    return "best", f"{within}: the one found for {ticket.tier}"
 
 
 def overloaded(ask: Ask, options: Options, workers: Sequence[WorkerView], waits: Sequence[float]) -> Refusal:

@@ -228,6 +228,12 @@ class Warm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     worker: str
 
 
+Reason = Literal["best", "cascade", "pinned", "late", "cold", "load", "lost", "canary"]
+"""Why this ticket, in a word. ``best``: none that may answer is better. ``pinned``: asked for by its id. ``canary``: a
+trial. Else a better one was predicted to miss the deadline (``late``), is in no worker's memory (``cold``), could not
+be loaded (``lost``), or is more than the workers can carry for now (``load``: the ladder)."""
+
+
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The decision: this ticket, on this worker, by this deadline, and why."""
 
@@ -244,6 +250,8 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Set where the answer stands only if the ticket is sure: else ask ``cascade.large`` next."""
     warm: Warm | None = None
     """Set where a better ticket should be loaded meanwhile, at nobody's cost (`Ladder` says so once a second)."""
+    reason: Reason = "best"
+    """``because`` in a word: for whoever counts."""
 
 
 RefusalCode = Literal[

@@ -25,6 +25,7 @@ from server.limits import Limiter
 from server.meter import Permit
 from server.methods import HeadAndOptions
 from server.models_api import add_model_routes
+from server.observer import Seen
 
 CLASSIFY_PATH = "/v1/classify"
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
@@ -45,14 +46,18 @@ class HotRoute(Generic[forms.Parsed]):
         """ASGI: answer one request; every failure becomes JSON here."""
         headers = dict(scope["headers"])
         request_id = self._gateway.request_ids.of(headers)
-        permit, more = None, []
+        seen = self._gateway.observer.begin(headers, request_id)
+        permit, more = None, seen.headers()
         try:
-            tenant, permit = await self._admit(headers)
-            more = permit.headers()
-            request, (call, parsed) = await self._prepare(tenant, scope, headers, receive, request_id)
+            seen.tenant, permit = await self._admit(headers)
+            more += permit.headers()
+            request, (call, parsed) = await self._prepare(seen, scope, headers, receive)
+            seen.prepared(call)
             reply = await self._gateway.dispatcher.infer(call)
+            seen.replied(reply)
             body, answer_headers = self._form.render(request, parsed, reply)
         except ApiError as error:
+            seen.failed(error)
             await edge.send_error(scope, send, error, request_id, more)
         except edge.ClientGone:
             return
@@ -61,11 +66,14 @@ class HotRoute(Generic[forms.Parsed]):
             raise
         except Exception:
             log.exception("internal_error", request_id=request_id)
-            await edge.send_error(scope, send, Internal("an internal error; its details are in the log"), request_id)
+            seen.failed(internal := Internal("an internal error; its details are in the log"))
+            await edge.send_error(scope, send, internal, request_id, more)
         else:
             answer_headers += more
             await edge.send_body(scope, send, 200, body, answer_headers)
+            seen.succeeded()
         finally:
+            self._gateway.observer.end(seen, scope)
             if permit is not None:
                 permit.release()
 
@@ -80,7 +88,7 @@ class HotRoute(Generic[forms.Parsed]):
             raise
 
     async def _prepare(
-        self, tenant: str, scope: edge.Scope, headers: edge.Headers, receive: edge.Receive, request_id: str
+        self, seen: Seen, scope: edge.Scope, headers: edge.Headers, receive: edge.Receive
     ) -> tuple[forms.Request, tuple[Any, forms.Parsed]]:
         """Read and parse; a request that fails here is accounted for here."""
         arrived = time.perf_counter()
@@ -88,11 +96,12 @@ class HotRoute(Generic[forms.Parsed]):
             body = await edge.read_body(headers, receive, self._max_body_bytes, self._gateway.deadlines)
             arrived = time.perf_counter()  # the promise counts from the moment the request is complete
             request = forms.Request(
-                tenant=tenant, path=scope["path_params"], headers=headers, body=body, id=request_id, arrived=arrived
-            )
+                tenant=seen.tenant, path=scope["path_params"], headers=headers, body=body, id=seen.request_id,
+                arrived=arrived, trace_id=seen.trace_id,
+            )  # fmt: skip
             return request, self._form.prepare(request)
         except ApiError as error:
-            self._gateway.dispatcher.reject(error, tenant=tenant, arrived=arrived)
+            self._gateway.dispatcher.reject(error, tenant=seen.tenant, arrived=arrived)
             raise
 
 

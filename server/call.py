@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from routing.table import Reason
 from server.tensor import Tensor, row_count, row_size, take_rows
 
 FIRST_PRIORITY, DEFAULT_PRIORITY, LAST_PRIORITY = 1, 2, 3
@@ -31,6 +32,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """1, 2 or 3: among the same tenant's requests, 1 goes before 2 goes before 3."""
     arrived: float = 0.0
     """`time.perf_counter()` when the request had arrived."""
+    request_id: str = ""
+    """What logs call it, the workers' too."""
+    trace_id: str | None = None
+    """Of a request that is recorded (`server.tracing`)."""
 
     def elapsed_ms(self) -> float:
         """Milliseconds since it had arrived."""
@@ -55,6 +60,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """How far down the candidates the ticket stands; 0 is the best that might have answered."""
     row_tickets: Sequence[str] = ()
     """Of a cascade: the ticket that answered each row."""
+    admission_ms: float = 0.0
+    """From the request's arrival until it was sent to a worker."""
+    tokenize_ms: float = 0.0
+    """Of ``run_ms``, what was spent on turning texts into tokens."""
+    reason: Reason = "best"
+    """``because`` in a word."""
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +81,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     service_ms: Mapping[str, float]
     """What a row is expected to take by ticket, until a worker says what it takes there."""
     wants_confidence: bool = False
+    request_id: str = ""
 
 
 def payload_of(call: Call, service_ms: Mapping[str, float]) -> Payload:
@@ -78,6 +90,7 @@ def payload_of(call: Call, service_ms: Mapping[str, float]) -> Payload:
     return Payload(
         tenant=call.tenant, inputs=call.inputs, outputs=call.outputs, priority=call.priority, rows=rows,
         row_bytes=row_size(call.inputs, rows), service_ms=service_ms,
+        request_id=call.request_id,
     )  # fmt: skip
 
 

@@ -103,6 +103,7 @@ class SecondAsk:
             ticket=route.ticket,
             queue_ms=small.queue_ms + answer.queue_ms,
             run_ms=small.run_ms + answer.run_ms,
+            tokenize_ms=small.tokenize_ms + answer.tokenize_ms,
             predicted_ms=began_ms + route.predicted_ms,
             row_tickets=[route.ticket if row in went else small.ticket for row in range(payload.rows)],
         )

@@ -19,7 +19,7 @@ from routing.table import Ask, Refusal, Route, Table
 from server.call import Call, Reply, payload_of
 from server.cascade import SecondAsk
 from server.deadlines import Deadlines
-from server.errors import BY_CODE, ApiError, DeadlineExceeded, NotReady, Overloaded
+from server.errors import BY_CODE, ApiError, DeadlineExceeded, NotReady, Overloaded, RateLimited
 from server.fleet import WorkerFleet
 from server.retry import Courier
 from server.standin import StandIns
@@ -53,6 +53,9 @@ class Dispatcher:
         self._stand_ins = StandIns()
         self._service_ms: dict[str, float] = {}
         metrics.in_flight.set_function(lambda: self.in_flight)
+        metrics.in_flight_limit.set(max_in_flight)
+        metrics.ladder = lambda: (self._ladder.ups, self._ladder.downs, len(self._ladder))
+        metrics.control.canaries = self.canaries.counts
         metrics.workers.set_function(lambda: fleet.linked)
 
     def replace(self, table: Table) -> None:
@@ -62,7 +65,7 @@ class Dispatcher:
         self.table = table
         self.canaries.use(table)
         self._fleet.share(_shares(table))
-        self._metrics.table_version.set(table.version)
+        self._metrics.use_table(table)
 
     async def close(self) -> None:
         """End what goes on beside requests. Call it when none is in flight any more."""
@@ -94,6 +97,8 @@ class Dispatcher:
 
     def reject(self, error: ApiError, *, tenant: str, arrived: float) -> None:
         """Account for a request that was refused before it became a call."""
+        if isinstance(error, RateLimited):
+            self._metrics.control.limited(tenant, error.limit)
         self._account_for_none(tenant, "", "", arrived, error.code, error)
 
     async def _answer(self, call: Call) -> Reply:
@@ -118,6 +123,7 @@ class Dispatcher:
             payload = msgspec.structs.replace(payload, wants_confidence=True)
         ends = call.arrived + route.deadline_ms / 1000
         predicted_ms = (began - call.arrived) * 1000 + route.predicted_ms
+        admission_ms = call.elapsed_ms()
         try:
             with self._deadlines.within(ends - began):
                 again, trial = partial(self._choose_again, ask), self.canaries.find(ask, route)
@@ -129,6 +135,7 @@ class Dispatcher:
                     outputs=answer.outputs, ticket=route.ticket, tier=route.tier, because=route.because,
                     queue_ms=answer.queue_ms, run_ms=answer.run_ms, total_ms=call.elapsed_ms(),
                     deadline_ms=route.deadline_ms, predicted_ms=predicted_ms, step=route.step,
+                    admission_ms=admission_ms, tokenize_ms=answer.tokenize_ms, reason=route.reason,
                 )  # fmt: skip
                 if route.cascade is not None:
                     reply = await self._second.improve(call, payload, ask, route.cascade, reply, answer.confidence)
@@ -153,7 +160,9 @@ class Dispatcher:
         self._metrics.record(
             tenant=call.tenant, domain=call.domain, tier=reply.tier, outcome="ok",
             total_s=time.perf_counter() - call.arrived, queue_s=reply.queue_ms / 1000, run_s=reply.run_ms / 1000,
-            met_sla=reply.total_ms <= reply.deadline_ms, ticket=reply.ticket, step=reply.step,
+            met_sla=reply.total_ms <= reply.deadline_ms, ticket=reply.ticket, step=reply.step, reason=reply.reason,
+            admission_s=reply.admission_ms / 1000, tokenize_s=reply.tokenize_ms / 1000,
+            trace_id=call.trace_id,
         )  # fmt: skip
 
     def _account_for_none(

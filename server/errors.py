@@ -90,6 +90,8 @@ class RateLimited(ApiError):
     """The tenant has used up its rate, its concurrency or its day's requests."""
 
     status, code, retryable = 429, "rate_limited", True
+    limit = ""
+    """Which one: ``rate``, ``concurrency`` or ``day``."""
 
 
 class UnknownDomain(ApiError):

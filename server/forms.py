@@ -29,6 +29,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     id: str
     arrived: float
+    trace_id: str | None = None
+    """Of a request that is recorded (`server.tracing`)."""
 
 
 class Form(Protocol, Generic[Parsed]):
@@ -67,6 +69,8 @@ class ShortForm(Form[classify.Request]):
             deadline_ms=promise.deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
             priority=parsed.priority or promise.priority or DEFAULT_PRIORITY,
             arrived=request.arrived,
+            request_id=request.id,
+            trace_id=request.trace_id,
         )
         return call, parsed
 
@@ -120,6 +124,8 @@ class ProtocolForm(Form[oip.Infer]):
             deadline_ms=promise.deadline_ms if parsed.deadline_ms is None else parsed.deadline_ms,
             priority=parsed.priority or promise.priority or DEFAULT_PRIORITY,
             arrived=request.arrived,
+            request_id=request.id,
+            trace_id=request.trace_id,
         )
         return call, parsed
 

@@ -17,6 +17,7 @@ from server.dispatch import Dispatcher
 from server.doorman import Doorman
 from server.errors import NotReady
 from server.fleet import WorkerFleet
+from server.observer import Observer
 
 
 class Gateway:
@@ -33,6 +34,8 @@ class Gateway:
         self.version = version
         self.request_ids = edge.RequestIds()
         self.deadlines = Deadlines()
+        self.observer = Observer()
+        """What is noted of requests beside metrics: by itself nothing."""
         self.is_draining = False
 
     def check_ready(self) -> None:

@@ -23,11 +23,15 @@ from routing.redis.shares import Shares
 from routing.redis.trials import Trials
 from routing.store import Store, StoreUnavailable
 from server import address
-from server.accounts import AccountFollower
+from server.accounts import AccountFollower, Accounts
 from server.admin.app import add_admin_routes, create_admin_app
+from server.admin.counted import CountedRegistrations
 from server.admin.registration import Registrations
 from server.api import create_app
 from server.catalogue import Catalogue
+from server.control_metrics import RedisMetrics
+from server.dashboard.board import Dashboard
+from server.dashboard.routes import add_dashboard_routes
 from server.dispatch import Dispatcher
 from server.doorman import Doorman
 from server.errors import NotReady
@@ -38,6 +42,7 @@ from server.gateway import Gateway
 from server.http_server import HttpServer
 from server.last_known import LastKnown
 from server.limits import Limiter
+from server.observing import Observing, observer
 from server.ops import Gatherer, MetricsListener, create_ops_app
 from server.overseer import Overseer
 from server.surge import Surge
@@ -72,6 +77,8 @@ class Settings:
     max_connections: int = 10_000
     admin: socket.socket | None = None
     """A port of its own for the admin API; None: it is on the data port."""
+    observing: Observing = Observing()  # noqa: RUF009 - frozen
+    """Traces and the request log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,8 @@ class _Parts:
     limiter: Limiter
     registrations: Registrations
     overseer: Overseer
+    dashboard: Dashboard
+    redis: RedisMetrics
     metrics: CollectorRegistry
     data: HttpServer
     ops: HttpServer
@@ -101,7 +110,12 @@ async def run(settings: Settings, stop: asyncio.Event, listening: Callable[[], N
     try:
         with contextlib.suppress(StoreUnavailable):
             await store.prepare()
-        await _run(settings, store, _compose(settings, store), stop, listening)
+        parts = _compose(settings, store)
+        dispatcher = parts.gateway.dispatcher
+        async with observer(
+            settings.observing, process=settings.name, version=parts.gateway.version, table=lambda: dispatcher.table
+        ) as parts.gateway.observer:
+            await _run(settings, store, parts, stop, listening)
     finally:
         await store.close()
 
@@ -117,34 +131,44 @@ def _compose(settings: Settings, store: Store) -> _Parts:
     catalogue = Catalogue(tickets)
     gateway = Gateway(dispatcher, catalogue, fleet, Doorman(), _version())
     limiter = Limiter(Shares(store.connection), settings.name, lambda: gateway.doorman.accounts)
-    registrations = Registrations(store, tickets, Gate(), manifest=catalogue.manifest)
+    registrations = CountedRegistrations(store, tickets, Gate(), metrics.control, manifest=catalogue.manifest)
     overseer = Overseer(
-        store, Trials(store.connection), settings.name, lambda: dispatcher.table, dispatcher.canaries.counts
-    )
+        store, Trials(store.connection), settings.name, lambda: dispatcher.table, dispatcher.canaries.counts,
+        metrics.control.judged,
+    )  # fmt: skip
+    gatherer = Gatherer(store, settings.name, registry)
+    dashboard = Dashboard(gateway, store, gatherer.dumps, name=settings.name, judge=overseer)
     app = create_app(gateway, max_body_bytes=settings.max_body_bytes, limiter=limiter)
+    admin = app if settings.admin is None else create_admin_app(gateway, registrations, overseer)
     if settings.admin is None:
         add_admin_routes(app, gateway, registrations, overseer)
+    add_dashboard_routes(admin, gateway, dashboard)
     surge = Surge(lambda: dispatcher.usual_deadline_ms, metrics.unseen.inc)
+
+    def use_accounts(accounts: Accounts) -> None:
+        gateway.doorman.use_accounts(accounts)
+        metrics.control.use_accounts(len(accounts))
+
     loop = asyncio.get_running_loop()
-    metrics.table_stale_seconds.set_function(lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1))
+    metrics.control.table_stale_seconds.set_function(
+        lambda: round(max(0.0, loop.time() - fleet.redis_seen_at - 1.0), 1)
+    )
     fleet.on_change = lambda: _log_readiness(gateway)
     return _Parts(
         gateway=gateway,
         tables=TableFollower(store, catalogue, gateway.use_table, LastKnown(cache)),
-        accounts=AccountFollower(store, gateway.doorman.use_accounts, LastKnown(_beside(cache, "accounts"))),
+        accounts=AccountFollower(store, use_accounts, LastKnown(_beside(cache, "accounts"))),
         limiter=limiter,
         registrations=registrations,
         overseer=overseer,
+        dashboard=dashboard,
+        redis=metrics.control.redis,
         metrics=registry,
         data=HttpServer(
             app, settings.data, drain_s=settings.drain_s, max_connections=settings.max_connections, admit=surge.admit
         ),
-        ops=HttpServer(
-            create_ops_app(gateway, Gatherer(store, settings.name, registry)), settings.ops, drain_s=OPS_DRAIN_S
-        ),
-        admin=HttpServer(create_admin_app(gateway, registrations, overseer), settings.admin, drain_s=settings.drain_s)
-        if settings.admin is not None
-        else None,
+        ops=HttpServer(create_ops_app(gateway, gatherer), settings.ops, drain_s=OPS_DRAIN_S),
+        admin=HttpServer(admin, settings.admin, drain_s=settings.drain_s) if settings.admin is not None else None,
     )
 
 
@@ -157,7 +181,7 @@ async def _run(
         lease = Lease(kind="gateway", name=settings.name, address=str(where), pid=os.getpid())
         background = [
             asyncio.create_task(fleet.run(), name="fleet"),
-            asyncio.create_task(_keep_lease(store, lease), name="lease"),
+            asyncio.create_task(_keep_lease(store, lease, parts.redis), name="lease"),
         ]
         try:
             await parts.accounts.start()
@@ -165,7 +189,8 @@ async def _run(
             await fleet.settle(FIRST_WORKER_S)
             settle_garbage()
             for name, part in (("tables", parts.tables), ("accounts", parts.accounts), ("limits", parts.limiter),
-                               ("registrations", parts.registrations), ("overseer", parts.overseer)):  # fmt: skip
+                               ("registrations", parts.registrations), ("overseer", parts.overseer),
+                               ("dashboard", parts.dashboard)):  # fmt: skip
                 background.append(asyncio.create_task(part.run(), name=name))
             await _serve(parts, background, stop, listening)
         finally:
@@ -230,9 +255,9 @@ def _beside(cache: Path | None, what: str) -> Path | None:
     return cache.with_name(f"{cache.name}.{what}") if cache is not None else None
 
 
-async def _keep_lease(store: Store, lease: Lease) -> None:
+async def _keep_lease(store: Store, lease: Lease, redis: RedisMetrics) -> None:
     while True:
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StoreUnavailable), redis.trip():
             await store.announce(lease, LEASE_TTL_S)
         await asyncio.sleep(LEASE_EVERY_S)
 

@@ -18,6 +18,7 @@ from server.replies import Replies, flush
 from server.runner import Runner
 from server.sessions import Sessions
 from server.wire import Ask, WireError
+from server.worker_metrics import WorkerMetrics
 
 MAX_REMAINING_S = 600.0
 MAX_WAITING_BYTES = 64 << 20
@@ -27,13 +28,16 @@ MAX_WAITING_BYTES = 64 << 20
 class Intake:
     """Takes asks on for one worker."""
 
-    def __init__(self, sessions: Sessions, runner: Runner, replies: Replies, *, queue_texts: int) -> None:
+    def __init__(
+        self, sessions: Sessions, runner: Runner, replies: Replies, metrics: WorkerMetrics, *, queue_texts: int
+    ) -> None:
         """``queue_texts`` bounds what waits for tickets to load, as it does what waits to run."""
         self.last_ticket = ""
         """The ticket in memory that was asked for last."""
         self._sessions = sessions
         self._runner = runner
         self._replies = replies
+        self._metrics = metrics
         self._waiting = WaitingRoom(max_texts=queue_texts, max_bytes=MAX_WAITING_BYTES)
         self._loop = asyncio.get_running_loop()
 
@@ -48,13 +52,14 @@ class Intake:
         job = Job(peer, ask.id, ticket=ask.ticket, tenant=ask.tenant, arrived=now, deadline=now + remaining_s)
         job.inputs, job.outputs = ask.inputs, ask.outputs
         job.priority = min(max(ask.priority, 1), 3)
-        job.wants_confidence = ask.wants_confidence
+        job.wants_confidence, job.request_id = ask.wants_confidence, ask.request_id
         peer.seen = max(peer.seen, ask.id)
         self._replies.owe(job)
         if math.isnan(remaining_s) or remaining_s <= 0:
             self._replies.fail([job], "deadline_exceeded", "the deadline had passed on arrival")
             return []
         job.task = self._sessions.get(job.ticket, job.tenant)
+        self._metrics.looked_up(job.task is not None)
         if job.task is not None:
             self.last_ticket = job.ticket
             return self._parsed([job])

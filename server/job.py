@@ -29,7 +29,8 @@ class Job:
 
     __slots__ = (
         "arrived", "ask_id", "batch_texts", "confidence", "deadline", "entry_id", "inputs", "is_over", "outputs",
-        "parts", "peer", "priority", "queue_ms", "run_ms", "task", "tenant", "ticket", "wants_confidence", "work",
+        "parts", "peer", "priority", "queue_ms", "request_id", "run_ms", "task", "tenant", "ticket", "tokenize_ms",
+        "wants_confidence", "work",
     )  # fmt: skip
 
     def __init__(self, peer: Owner, ask_id: int, *, ticket: str, tenant: str, arrived: float, deadline: float) -> None:
@@ -43,6 +44,7 @@ class Job:
         self.inputs: list[Tensor] = []
         self.outputs: list[str] = []
         self.priority = 2
+        self.request_id = ""
         self.wants_confidence = False
         # The task is kept by the job, not looked up when it runs: unloading its ticket meanwhile does no harm.
         self.task: Task | None = None
@@ -53,6 +55,7 @@ class Job:
         self.confidence: list[float] = []
         self.queue_ms = 0.0
         self.run_ms = 0.0
+        self.tokenize_ms = 0.0
         self.batch_texts = 0
 
     def failure(self, code: str, message: str, wait_ms: float = 0.0) -> Failure:

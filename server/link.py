@@ -113,7 +113,7 @@ class Link(asyncio.Protocol):
         self._post(
             wire.Ask(
                 ask_id, ticket, payload.tenant, remaining_ms, payload.inputs, payload.outputs, payload.priority,
-                payload.wants_confidence,
+                payload.wants_confidence, payload.request_id,
             )
         )  # fmt: skip
         answer = await self.reply(ask_id, reply)

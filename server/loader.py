@@ -17,13 +17,15 @@ log = structlog.get_logger()
 Done = Callable[[str | None], None]
 
 REST_AFTER_S = 1.0
+BETWEEN_RESTS_S = 0.02
 _NICENESS = 10
 
 
 class Loader:
-    """Runs ``load(ticket, tenant)`` for tickets that are asked for, and ``rest()`` in the quiet after loads."""
+    """Runs ``load(ticket, tenant)`` for tickets that are asked for, and ``rest()`` in the quiet after loads, again and
+    again for as long as it says that there is more to do."""
 
-    def __init__(self, load: Callable[[str, str], str | None], rest: Callable[[], None]) -> None:
+    def __init__(self, load: Callable[[str, str], str | None], rest: Callable[[], bool]) -> None:
         self._load, self._rest = load, rest
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Done]] = {}
@@ -52,8 +54,7 @@ class Loader:
             try:
                 _, _, ticket, tenant = self._jobs.get(timeout=quiet_s)
             except queue.Empty:
-                self._rest()
-                quiet_s = None  # no second rest before there is another load
+                quiet_s = BETWEEN_RESTS_S if self._rest() else None  # None: not before there is another load
                 continue
             quiet_s = REST_AFTER_S
             if ticket is None:

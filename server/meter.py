@@ -80,6 +80,7 @@ class Meter:
             wait_s = max(1.0, self.share.day_ends - now)
             message = f"the day's {limits.daily_requests} requests are used up; the next day begins at midnight UTC"
         error = RateLimited(f"{message} (limit: {limit})", retry_after_s=wait_s)
+        error.limit = limit
         error.headers = tuple(self._headers(limit, 0, max(1, math.ceil(wait_s))))
         return error
 

@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from routing.lease import Lease, LeaseKind
 from routing.store import Store, StoreUnavailable
-from server import address, wire
+from server import address, openmetrics, wire
 from server.api import add_error_handlers, add_health_routes
-from server.exposition import CONTENT_TYPE, dump, merge
+from server.exposition import dump
 from server.gateway import Gateway
 
 SCRAPE_S = 1.0
@@ -112,15 +112,19 @@ class Gatherer:
         self._registry = registry
         self._known: dict[LeaseKind, list[Lease]] = {"gateway": [], "worker": []}
 
-    async def page(self) -> bytes:
-        """The metrics page of the whole installation."""
+    async def page(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics page of the whole installation in the form that ``accept`` asks for, and its content type."""
+        return openmetrics.page(await self.dumps(), accept)
+
+    async def dumps(self) -> dict[str, bytes]:
+        """The families of every process, by name; ``b""`` where one does not answer."""
         others = [lease for lease in await self._leases() if (lease.kind, lease.name) != ("gateway", self._name)]
         found = await asyncio.gather(*(scrape(lease.address) for lease in others))
         dumps = {self._name: dump(self._registry)}
         for lease, families in zip(others, found, strict=True):
             name = lease.name if lease.name not in dumps else f"{lease.kind}/{lease.name}"
             dumps[name] = families
-        return merge(dumps)
+        return dumps
 
     async def _leases(self) -> Iterable[Lease]:
         kinds: tuple[LeaseKind, LeaseKind] = ("gateway", "worker")
@@ -156,6 +160,7 @@ def create_ops_app(gateway: Gateway, gatherer: Gatherer) -> FastAPI:
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         """The metrics of every process, for Prometheus."""
-        return Response(await gatherer.page(), headers={"content-type": CONTENT_TYPE})
+        page, content_type = await gatherer.page(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type, "vary": "accept"})
 
     return app

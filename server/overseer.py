@@ -52,14 +52,17 @@ class Overseer:
 
     def __init__(
         self, store: Store, trials: Trials, name: str, table: Callable[[], Table | None],
-        counts: Callable[[], Mapping[Trial, Counts]], thresholds: Thresholds = USUAL,
+        counts: Callable[[], Mapping[Trial, Counts]], judged: Callable[[str, str, str], None] = lambda *_: None,
+        thresholds: Thresholds = USUAL,
     ) -> None:  # fmt: skip
+        """``judged`` is told tenant, domain and verdict of each trial that is ended here."""
         self.actor = f"overseer/{name}"
         self._store = store
         self._trials = trials
         self._counter = f"{name}/{uuid.uuid4().hex[:12]}"
         self._table = table
         self._counts = counts
+        self._judged = judged
         self._thresholds = thresholds
         self._written: dict[Trial, Counts] = {}
         self._passed: set[Trial] = set()
@@ -137,6 +140,7 @@ class Overseer:
             except (LifecycleError, DocumentError) as error:
                 log.warning("canary_not_moved", ticket=trial.ticket, outcome=verdict.outcome, error=str(error))
                 return
+            self._judged(trial.tenant, trial.domain, verdict.outcome)
             log.warning("canary_judged", tenant=trial.tenant, domain=trial.domain, ticket=trial.ticket,
                         outcome=verdict.outcome, words=verdict.words)  # fmt: skip
             return

@@ -35,7 +35,7 @@ class Replies:
         if job.peer.owed.pop(job.ask_id, None) is None:
             return
         if isinstance(reply, Failure):
-            self._metrics.dropped(reply.code, 1)
+            self._metrics.dropped(reply.code, 1, ticket=job.ticket)
         job.peer.post(reply)
         self._paid(1)
 

@@ -23,6 +23,7 @@ from server.fleet import WorkerFleet
 from server.link import Suspected
 from server.telemetry import GatewayMetrics
 from server.tensor import TensorError
+from server.tracing import watched, watched_late
 from server.wire import Answer
 
 WARM_S = 30.0
@@ -96,7 +97,7 @@ class Courier:
         link = self._fleet.link(route.worker)
         if link is None:
             raise WorkerLost(f"worker {route.worker} was lost", retry_after_s=1.0)
-        return await link.call(payload, route.ticket, remaining_ms)
+        return await watched(route, link.call(payload, route.ticket, remaining_ms))
 
     async def _ask_elsewhere(
         self, payload: Payload, failed: Route, error: ApiError, ends: float, again: Again
@@ -131,7 +132,7 @@ class Courier:
         try:
             return await self._ask(payload, route, remaining_ms)
         except Suspected as suspected:
-            return await suspected.answer()
+            return await watched_late(suspected)
 
     async def _hedge(
         self, payload: Payload, route: Route, suspected: Suspected, ends: float, again: Again
@@ -140,11 +141,11 @@ class Courier:
         remaining_ms = (ends - time.perf_counter()) * 1000
         other = again(remaining_ms, not_workers=frozenset((route.worker,)))
         if isinstance(other, Refusal):
-            return route, await suspected.answer()
+            return route, await watched_late(suspected)
         self._metrics.retries.inc()
         log.debug("hedge", silent=route.worker, worker=other.worker)
         return await _first(
-            _routed(route, suspected.answer()),
+            _routed(route, watched_late(suspected)),
             _routed(_as_promised(other, route), self._ask_patiently(payload, other, remaining_ms)),
         )
 

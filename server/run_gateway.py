@@ -19,6 +19,9 @@ from server.gateway_process import Settings, run
 from server.listen import ListenError, listen
 from server.logs import configure_logging
 from server.machine import raise_file_limit
+from server.observing import DEFAULT_RATIO, Observing
+from server.otlp import OtelMissing
+from server.request_log import DEFAULT_MODE, MODES, Mode
 
 
 def _inherited(fd: int, option: str) -> socket.socket:
@@ -100,11 +103,34 @@ def _inherited(fd: int, option: str) -> socket.socket:
     envvar="TOMBOLA_DRAIN_S",
     help="How long requests in flight may take to finish after SIGTERM.",
 )
+@click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    envvar="TOMBOLA_OTLP_ENDPOINT",
+    help="Where traces go, as OTLP over HTTP (http://collector:4318). Needs tombola[otel].  [default: no traces]",
+)
+@click.option(
+    "--trace-ratio",
+    default=DEFAULT_RATIO,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    envvar="TOMBOLA_TRACE_RATIO",
+    help="Of the requests that come without a traceparent, the part that is traced.",
+)
+@click.option(
+    "--request-log",
+    default=DEFAULT_MODE,
+    show_default=True,
+    type=click.Choice(MODES),
+    envvar="TOMBOLA_REQUEST_LOG",
+    help="Which requests get a line: none, those that failed or were late, besides these one in a hundred and every "
+    "traced one, or all.",
+)
 def command(
     name: str, redis_url: str, registry: Path, run_dir: Path, host: str, port: int, ops_host: str | None, ops_port: int,
     admin_port: int | None, admin_host: str | None, fd: int | None, ops_fd: int | None, admin_fd: int | None,
     max_in_flight: int, max_body_bytes: int, table_cache: Path | None,
-    drain_s: float,
+    drain_s: float, otlp_endpoint: str | None, trace_ratio: float, request_log: Mode,
 ) -> None:  # fmt: skip
     """Serve the HTTP API: route each request to a worker, and say which ticket answered."""
     configure_logging()
@@ -119,12 +145,13 @@ def command(
     settings = Settings(
         name=name, redis_url=redis_url, registry=registry, run_dir=run_dir, data=data, ops=ops, admin=admin,
         max_in_flight=max_in_flight, max_body_bytes=max_body_bytes, table_cache=table_cache, drain_s=drain_s,
+        observing=Observing(otlp_endpoint=otlp_endpoint, trace_ratio=trace_ratio, request_log=request_log),
         max_connections=raise_file_limit() * 3 // 4,  # the rest is for workers, Redis, tickets and the ops port
     )  # fmt: skip
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_main(settings))
-    except (AddressError, ValueError, OSError) as error:
+    except (AddressError, OtelMissing, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(0)
 

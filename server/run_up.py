@@ -187,6 +187,7 @@ def banner(running: Running, settings: Settings, state: State, addresses: Addres
         f"Tombola is up after {running.took_s:.1f} s: {processes}, table version {running.table_version}",
         "",
         f"  API        {addresses.api}  (documentation: {addresses.admin}/docs)",
+        f"  dashboard  {addresses.admin}/dashboard  (log in with a key, such as that in {state.operator_key_file})",
         f"  metrics    {addresses.ops}/metrics",
         f"  Redis      {redacted(running.redis_url)}",
         f"  state      {state.root}",

@@ -6,6 +6,7 @@ worker goes on, and it announces itself again when Redis is back.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from routing.lease import Lease
 from routing.store import Store, StoreUnavailable
 from server.address import AddressError, of_process, parse
 from server.blame import hold_last_life
+from server.control_metrics import RedisMetrics
 from server.garbage import settle_garbage
 from server.preload import preload
 from server.quarantine import Marker, Quarantine, marker_file, quarantine_file, record_crashes
@@ -76,7 +78,7 @@ async def serve(config: WorkerConfig) -> None:
     try:
         address = await worker.start(parse(config.listen))
         lease = Lease(kind="worker", name=config.name, address=str(address), pid=os.getpid())
-        tasks = [asyncio.create_task(keep_lease(store, lease), name="lease")]
+        tasks = [asyncio.create_task(keep_lease(store, lease, metrics.redis), name="lease")]
         if config.preload:
             find = partial(fellows, store, config.name)
             loading = preload(sessions, Registry(config.registry), config.name, config.memory_bytes, find)
@@ -95,12 +97,13 @@ async def serve(config: WorkerConfig) -> None:
     log.info("stopped", process=config.name)
 
 
-async def keep_lease(store: Store, lease: Lease) -> None:
+async def keep_lease(store: Store, lease: Lease, redis: RedisMetrics | None = None) -> None:
     """Announce the lease again and again, until cancelled; an absent Redis is logged once and waited out."""
     is_known = True
     while True:
         try:
-            await store.announce(lease, LEASE_TTL_S)
+            with redis.trip() if redis is not None else contextlib.nullcontext():
+                await store.announce(lease, LEASE_TTL_S)
             if not is_known:
                 log.info("lease_announced_again")
             is_known = True

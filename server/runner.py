@@ -203,12 +203,15 @@ class Runner:
         self._marker.clear_running()
         now = self._clock()
         run_s = now - began
+        parts = {id(columns): columns for _, columns, _ in ran}.values()
+        tokenize_s = sum(columns.tokenize_s for columns in parts)
         is_one_run = not failures and ran[0][1] is ran[-1][1]  # else its time says nothing about the next one's
         for piece in batch.slices:
             job: Job = piece.entry.payload
             if piece.is_first:
                 job.queue_ms = (began - job.arrived) * 1000
             job.run_ms += run_s * 1000
+            job.tokenize_ms += tokenize_s * 1000
             job.batch_texts += batch.texts  # as run_ms: of all the batches it was part of
         with self._condition:
             ratio = self._scheduler.finished(batch, now, is_sample=is_one_run)
@@ -220,7 +223,11 @@ class Runner:
                     self._scheduler.cancel(job.entry_id)
                     outcomes.append((job, job.failure("inference_failed", reason, wait_ms)))
             done = [(piece, columns, at) for piece, columns, at in ran if not piece.entry.payload.is_over]
-        self._metrics.batch(ticket=batch.ticket, texts=batch.texts, queue_s=queue_s, run_s=run_s, ratio=ratio)
+        self._metrics.batch(
+            ticket=batch.ticket, texts=batch.texts, queue_s=queue_s, run_s=run_s, ratio=ratio, tokenize_s=tokenize_s
+        )
+        for columns in parts:
+            self._metrics.answers.note(batch.ticket, columns)
         for piece, columns, at in done:
             answer = _answer(piece, columns, at, wait_ms)
             if answer is not None:
@@ -252,8 +259,11 @@ class Runner:
         except Exception as error:
             ticket = slices[0].entry.ticket
             if len(slices) == 1:
-                log.warning("inference_failed", ticket=ticket, texts=texts, reason=str(error)[:500])
-                return [], [(slices[0].entry.payload, f"{type(error).__name__}: {str(error)[:200]}")]
+                job: Job = slices[0].entry.payload
+                log.warning(
+                    "inference_failed", ticket=ticket, texts=texts, reason=str(error)[:500], request_id=job.request_id
+                )
+                return [], [(job, f"{type(error).__name__}: {str(error)[:200]}")]
             log.warning("batch_failed", ticket=ticket, texts=texts, asks=len(slices), reason=str(error)[:500])
             alone = [self._attempt([piece], piece.stop - piece.start) for piece in slices]
             return [one for ran, _ in alone for one in ran], [one for _, failed in alone for one in failed]
@@ -274,4 +284,7 @@ def _answer(piece: Slice, columns: Columns, at: int, wait_ms: float) -> Answer |
         job.confidence += memoryview(columns[CONFIDENCE].rows(at, stop)).cast("f").tolist()
     if not piece.is_last:
         return None
-    return Answer(job.ask_id, joined(job.parts), job.queue_ms, job.run_ms, job.batch_texts, wait_ms, job.confidence)
+    return Answer(
+        job.ask_id, joined(job.parts), job.queue_ms, job.run_ms, job.batch_texts, wait_ms, job.confidence,
+        job.tokenize_ms,
+    )  # fmt: skip

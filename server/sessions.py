@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from routing.cost import Cost
+from server.baseline import Baselines
 from server.loader import Loader, tell
 from server.memory import heap_bytes, return_promptly, trim
 from server.opening import MIN_BYTES, LoadError, Opened, open_ticket
@@ -86,6 +87,8 @@ class Sessions:
         self._trimmed = clock()
         return_promptly()
         prime()
+        self._baselines = Baselines(metrics.answers, self._find)
+        metrics.resident_limit_bytes.set(memory_bytes)
         self._loader = Loader(self._load, self._rest)
 
     def get(self, ticket: str, tenant: str = "") -> Task | None:
@@ -103,7 +106,7 @@ class Sessions:
         """Why this ticket may not be loaded, or why it recently could not; None when it may be tried (again)."""
         quarantined = self._quarantine.reason(ticket)
         if quarantined is not None:
-            self.unload([ticket])
+            self.unload([ticket], "quarantine")
             return quarantined
         with self._lock:
             reason, until = self._failed.get(ticket, ("", 0.0))
@@ -143,13 +146,13 @@ class Sessions:
         with self._lock:
             self._shelf.reserve(shares)
 
-    def unload(self, tickets: Sequence[str]) -> None:
+    def unload(self, tickets: Sequence[str], reason: str = "asked") -> None:
         """Let go of those of the tickets that are here; what runs them still, runs to its end."""
         with self._lock:
             gone = {ticket: self._held.pop(ticket) for ticket in tickets if ticket in self._held}
             for ticket in gone:
                 self._shelf.remove(ticket)
-        self._let_go(gone)
+        self._let_go(gone, reason)
 
     def close(self) -> None:
         """Stop the loader thread after the load in progress, and let every session go."""
@@ -177,7 +180,7 @@ class Sessions:
         finally:
             self._marker.clear_loading()
             if self._clock() - self._trimmed >= TRIM_EVERY_S:  # it is never quiet
-                self._rest()
+                self._give_back()
         return None
 
     def _open(self, ticket: str, tenant: str) -> None:
@@ -192,6 +195,7 @@ class Sessions:
         self._place(ticket, opened, tenant, seconds * 1000)
         self._learn(ticket, bundle, opened)
         self._metrics.loaded(ticket=ticket, resident_bytes=opened.own_bytes, seconds=seconds)
+        self._baselines.add(ticket)
         log.info("ticket_loaded", ticket=ticket, name=bundle.manifest.name, load_ms=round(seconds * 1000, 1))
         tell(self.changed, Change(loaded={ticket: opened.cost}))
 
@@ -224,7 +228,7 @@ class Sessions:
             return LoadError(f"needs about {size} bytes of memory; this worker's whole budget is {capacity}")
         return LoadError("this worker's memory is reserved for other tenants")
 
-    def _let_go(self, gone: dict[str, Opened]) -> None:
+    def _let_go(self, gone: dict[str, Opened], reason: str = "room") -> None:
         """Free what has been taken off, outside the lock, and say so."""
         if not gone:
             return
@@ -232,12 +236,31 @@ class Sessions:
         gone.clear()  # takes a while
         self._to_trim = True
         for ticket in tickets:
-            self._metrics.unloaded(ticket=ticket)
+            self._metrics.unloaded(ticket=ticket, reason=reason)
             log.info("ticket_unloaded", ticket=ticket)
         self._metrics.resident_bytes.set(self.used_bytes())
         tell(self.changed, Change(unloaded=tickets))
 
-    def _rest(self) -> None:
+    def _rest(self) -> bool:
+        """What there is time for in the quiet; whether there is more."""
+        self._give_back()
+        if not self._baselines.next:
+            return False
+        self._marker.loading(self._baselines.next)
+        try:
+            return self._baselines.step()
+        finally:
+            self._marker.clear_loading()
+
+    def _find(self, ticket: str) -> tuple[Bundle, Task] | None:
+        with self._lock:
+            held = self._held.get(ticket)
+        try:
+            return (self._registry.get(ticket), held.task) if held is not None else None
+        except (TicketMissing, BundleError, OSError):
+            return None
+
+    def _give_back(self) -> None:
         """Give back what unloading has freed. It holds the allocator up for milliseconds, so not after every load."""
         if self._to_trim:
             self._to_trim, self._trimmed = False, self._clock()

@@ -82,12 +82,22 @@ class PiecesColumn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Column = FixedColumn | BytesColumn | PiecesColumn
-Columns = dict[str, Column]
-"""The outputs of a batch by name; every column has the batch's rows. Besides those that the manifest names
-there may be `CONFIDENCE`."""
+
+
+class Columns(dict[str, Column]):
+    """The outputs of a batch by name; every column has the batch's rows. Besides those that the manifest names
+    there may be `CONFIDENCE` and `CHOICE`, for the system itself: nobody can name them."""
+
+    tokenize_s: float = 0.0
+    """Of the run, what was spent on turning texts into tokens, in seconds."""
+
 
 CONFIDENCE = "confidence"
-"""FP32: how sure the ticket is of each row, calibrated, 0 to 1. For the system itself: nobody can name it."""
+"""FP32: how sure the ticket is of each row, calibrated, 0 to 1."""
+CHOICE = "choice"
+"""INT32: the number of each row's best label, in the manifest's order."""
+IN_SCOPE = "in_scope"
+"""BOOL: whether each row is in scope."""
 
 
 def tensors(columns: Columns, names: Sequence[str], start: int, stop: int) -> list[Tensor]:

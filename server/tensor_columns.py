@@ -21,12 +21,12 @@ Placed = tuple[Sequence[int], Outputs]
 
 def one_group(specs: Sequence[Tensor], outputs: Outputs) -> Columns:
     """Rows that ran together, in order. Raises ValueError where an output is not as declared."""
-    return {spec.name: _rows(spec, _checked(spec, outputs)) for spec in specs}
+    return Columns({spec.name: _rows(spec, _checked(spec, outputs)) for spec in specs})
 
 
 def several_groups(specs: Sequence[Tensor], groups: Sequence[Placed]) -> Columns:
     """Rows that ran in groups of one shape each. Raises as `one_group` does."""
-    columns: Columns = {}
+    columns = Columns()
     for spec in specs:
         found: dict[int, tuple[list[int], bytes]] = {}
         for places, outputs in groups:
@@ -45,7 +45,7 @@ def several_groups(specs: Sequence[Tensor], groups: Sequence[Placed]) -> Columns
 
 def whole_asks(specs: Sequence[Tensor], answers: Sequence[Outputs]) -> Columns:
     """Asks that ran one by one. Raises as `one_group` does."""
-    columns: Columns = {}
+    columns = Columns()
     for spec in specs:
         arrays = [_checked(spec, outputs) for outputs in answers]
         columns[spec.name] = PiecesColumn(

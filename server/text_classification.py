@@ -6,6 +6,7 @@ it gives logits [batch, labels (+ 1 out of scope)]. It leaves sessions and their
 `server.sessions`, batches to `server.scheduler`.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,18 @@ from routing.cost import Cost
 from server.errors import BadRequest
 from server.graph import Graph
 from server.sharing import Parts
-from server.task import CONFIDENCE, MAX_ROWS, BytesColumn, Columns, FixedColumn, Work, length_prefixed
+from server.task import (
+    CHOICE,
+    CONFIDENCE,
+    IN_SCOPE,
+    MAX_ROWS,
+    BytesColumn,
+    Column,
+    Columns,
+    FixedColumn,
+    Work,
+    length_prefixed,
+)
 from server.tensor import Tensor, TensorError, decode_bytes
 from server.wordpiece import open_tokenizer
 from tickets.bundle import Bundle
@@ -108,14 +120,19 @@ class TextClassification:
 
     def run(self, rows: Sequence[str]) -> Columns:
         """Classify the texts. Raises ValueError when the graph does not give finite logits of the right shape."""
+        began = time.perf_counter()
         ids = self._encode(rows)
+        tokenize_s = time.perf_counter() - began
         groups = cut_by_length([len(tokens) for tokens in ids], self._call_tokens)
         if len(groups) == 1:
-            return self._columns(self._logits_of(ids))
-        logits = np.empty((len(ids), self._logits), np.float32)
-        for group in groups:
-            logits[group] = self._logits_of([ids[row] for row in group])
-        return self._columns(logits)
+            columns = self._columns(self._logits_of(ids))
+        else:
+            logits = np.empty((len(ids), self._logits), np.float32)
+            for group in groups:
+                logits[group] = self._logits_of([ids[row] for row in group])
+            columns = self._columns(logits)
+        columns.tokenize_s = tokenize_s
+        return columns
 
     def sample_rows(self, rows: int, size: int) -> list[str]:
         """Texts of ``size`` tokens, two of them special, of a word that this vocabulary takes for one token."""
@@ -180,14 +197,16 @@ class TextClassification:
         probability = labels[np.arange(rows), best]
         score = self._in_scope_score(scaled, probability)
         confidence = scaled.max(axis=1) if scaled.shape[1] > labels.shape[1] else probability
-        return {
+        columns: dict[str, Column] = {
             "label": BytesColumn(elements=[self._labels[i] for i in best.tolist()]),
             "probability": _column("FP32", probability),
-            "in_scope": _column("BOOL", score >= np.float32(self._calibration.threshold)),
+            IN_SCOPE: _column("BOOL", score >= np.float32(self._calibration.threshold)),
             "in_scope_score": _column("FP32", score),
             "probabilities": _column("FP32", labels),
             CONFIDENCE: _column("FP32", confidence),
+            CHOICE: _column("INT32", best.astype(np.int32)),
         }
+        return Columns(columns)
 
     def _in_scope_score(self, all_: NDArray[np.float32], probability: NDArray[np.float32]) -> NDArray[np.float32]:
         match self._calibration.out_of_scope:

@@ -289,7 +289,7 @@ def _as_canary(chosen: Route, route: Route, canary: Canary) -> Route:
     tried = f"tried on {canary.share:.0%} of the asks that {canary.current[:SHOWN_DIGITS]} would answer"
     return msgspec.structs.replace(
         chosen, tier=route.tier, deadline_ms=route.deadline_ms, step=route.step,
-        because=f"canary {canary.ticket[:SHOWN_DIGITS]}, {tried}",
+        because=f"canary {canary.ticket[:SHOWN_DIGITS]}, {tried}", reason="canary",
     )  # fmt: skip
 
 

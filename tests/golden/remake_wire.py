@@ -25,12 +25,12 @@ V1: list[wire.Message] = [
     wire.Metrics(2, "worker-0", b"\x90"),
 ]
 V2: list[wire.Message] = [
-    wire.Ask(1, TICKET, "acme", 12.5, [TEXT], ["label"], 1, True),
+    wire.Ask(1, TICKET, "acme", 12.5, [TEXT], ["label"], 1, True, "r-1"),
     wire.Cancel(1),
     wire.Scrape(2),
     wire.Shares(7, {"acme": wire.Share(2.0, 1 << 30)}),
     wire.Probe(4),
-    wire.Answer(1, [LABEL], 0.25, 1.5, 8, 3.0, [0.75]),
+    wire.Answer(1, [LABEL], 0.25, 1.5, 8, 3.0, [0.75], 0.5),
     wire.Failure(3, "overloaded", "the queue is full", 9.0),
     wire.Status("worker-0", [TICKET], 0.5, True),
     wire.Load(1.5, 20.0, {"acme": 12.0}, 3.0, 0.5, 41),

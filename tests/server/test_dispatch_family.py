@@ -47,7 +47,7 @@ async def test_the_best_ticket_that_makes_the_deadline_answers_and_its_predictio
     reply = await house.ask()
     assert (reply.ticket, reply.step) == (ACCURATE, 0)
     assert 22.0 <= reply.predicted_ms < 100.0
-    assert house.value("tombola_route_steps_total", **WHO, step="0") == 1
+    assert house.value("tombola_route_steps_total", **WHO, step="0", reason="best") == 1
     assert house.value("tombola_prediction_ratio_count", ticket=ACCURATE[:12]) == 1
     assert house.value("tombola_prediction_error_seconds_total", ticket=ACCURATE[:12]) > 0
 
@@ -57,7 +57,7 @@ async def test_under_load_the_family_is_stepped_down_before_anything_is_refused(
     reply = await house.ask()
     assert (reply.ticket, reply.step) == (FAST, 1)
     assert "stepped down from accurate" in reply.because
-    assert house.value("tombola_route_steps_total", **WHO, step="1") == 1
+    assert house.value("tombola_route_steps_total", **WHO, step="1", reason="late") == 1
 
 
 async def test_a_refusal_for_load_is_immediate_and_says_when_to_come_again(house: House) -> None:

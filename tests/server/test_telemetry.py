@@ -11,8 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.telemetry import GatewayMetrics, dump, merge
+from server.exposition import decode, merging
+from server.labels import MAX_TICKETS
+from server.telemetry import OBJECTIVE, PARTS, GatewayMetrics, dump, merge
 from server.worker_metrics import WorkerMetrics
+from tests.server.gateways import tiny_table
 
 ROOT = Path(__file__).parents[2]
 TICKET = "ab" * 32
@@ -87,9 +90,86 @@ def test_steps_are_counted_by_who_asked_and_bounded(registry: CollectorRegistry)
     metrics = GatewayMetrics(registry)
     who: dict[str, Any] = {"tenant": "acme", "domain": "banking", "tier": "fast"}
     for step in (0, 1, 1, 8, 70):
-        metrics.record(**who, outcome="ok", total_s=0.01, step=step)
-    counted = {step: value(registry, "tombola_route_steps_total", **who, step=step) for step in ("0", "1", "8+", "70")}
+        metrics.record(**who, outcome="ok", total_s=0.01, run_s=0.01, ticket=TICKET, step=step, reason="load")
+    counted = {
+        step: value(registry, "tombola_route_steps_total", **who, step=step, reason="load")
+        for step in ("0", "1", "8+", "70")
+    }
     assert counted == {"0": 1, "1": 2, "8+": 2, "70": None}
+
+
+def test_the_parts_of_an_answers_time_are_all_of_it(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    who: dict[str, Any] = {"tenant": "acme", "domain": "banking", "tier": "fast"}
+    for _ in range(2):
+        metrics.record(
+            **who, outcome="ok", total_s=0.020, admission_s=0.001, queue_s=0.004, run_s=0.010, tokenize_s=0.003,
+            met_sla=True, ticket=TICKET,
+        )  # fmt: skip
+    metrics.record(**who, outcome="overloaded", total_s=0.5)
+    seconds = {part: value(registry, "tombola_request_part_seconds_total", **who, part=part) for part in PARTS}
+    assert seconds == {
+        "admission": pytest.approx(0.002), "hop": pytest.approx(0.010), "queue": pytest.approx(0.008),
+        "tokenize": pytest.approx(0.006), "run": pytest.approx(0.014),
+    }  # fmt: skip
+
+
+def test_an_answer_is_counted_for_its_ticket_too(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    record(metrics)
+    record(metrics, domain="travel")
+    ticket = {"ticket": TICKET[:12]}
+    assert value(registry, "tombola_ticket_request_seconds_count", **ticket) == 2
+    assert value(registry, "tombola_ticket_sla_total", **ticket, result="met") == 2
+    assert value(registry, "tombola_ticket_sla_total", **ticket, result="missed") == 0
+    who = {"tenant": "acme", "domain": "travel", "tier": "fast"}
+    assert value(registry, "tombola_answers_total", **who, **ticket) == 1
+
+
+def test_tickets_beyond_the_bound_are_other(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    for i in range(MAX_TICKETS + 50):
+        metrics.record(
+            tenant="acme", domain="banking", tier="fast", outcome="ok", total_s=0.01, queue_s=0.0, run_s=0.01,
+            met_sla=True, ticket=f"{i:012x}" + "0" * 52, step=0,
+        )  # fmt: skip
+    assert value(registry, "tombola_ticket_request_seconds_count", ticket="other") == 50
+    who = {"tenant": "acme", "domain": "banking", "tier": "fast", "ticket": "other"}
+    assert value(registry, "tombola_answers_total", **who) == 50
+
+
+def test_the_promise_of_a_tier_is_shown_once_it_has_been_asked_for(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    metrics.use_table(tiny_table("a" * 64, "b" * 64, deadline_ms=40.0))
+    who = {"tenant": "acme", "domain": "home", "tier": "fast"}
+    assert value(registry, "tombola_sla_deadline_seconds", **who) is None
+    record(metrics, domain="home")
+    record(metrics, domain="home", tier="unheard-of")
+    assert value(registry, "tombola_sla_deadline_seconds", **who) == 0.04
+    assert value(registry, "tombola_sla_deadline_seconds", **{**who, "tier": "unheard-of"}) is None
+    assert value(registry, "tombola_sla_objective_ratio") == OBJECTIVE == 0.99
+
+
+def test_the_ladders_moves_are_read_when_somebody_looks(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    metrics.ladder = lambda: (3, 5, 2)
+    assert value(registry, "tombola_ladder_moves_total", direction="up") == 3
+    assert value(registry, "tombola_ladder_moves_total", direction="down") == 5
+    assert value(registry, "tombola_ladder_flows") == 2
+
+
+def test_a_sampled_requests_trace_travels_with_its_bucket(registry: CollectorRegistry) -> None:
+    metrics = GatewayMetrics(registry)
+    metrics.record(tenant="a", domain="d", tier="t", outcome="ok", total_s=0.012, trace_id="ab" * 16)
+    metrics.record(tenant="a", domain="d", tier="t", outcome="ok", total_s=0.013)
+    families = decode(dump(registry))
+    assert families is not None
+    family = next(family for family in families if family.name == "tombola_request_seconds")
+    ((place, labels, seconds, at),) = family.exemplars
+    assert (labels, seconds) == ({"trace_id": "ab" * 16}, 0.012)
+    assert at > 1e9
+    name, found, count = family.samples[place]
+    assert (name, found["le"], count) == ("tombola_request_seconds_bucket", "0.015", 2)
 
 
 def test_rows_of_cascades_are_counted_by_the_ticket_whose_answer_stood(registry: CollectorRegistry) -> None:
@@ -233,6 +313,14 @@ def test_a_family_that_changed_its_type_does_not_spoil_the_page() -> None:
     Counter("tombola_x", "x", registry=new).inc(5)
     found = samples(merge({"a": dump(old), "b": dump(new)}))
     assert ("tombola_x_total", frozenset({("process", "b")})) not in found
+
+
+def test_the_page_comes_in_pieces_that_are_small_beside_it() -> None:
+    """Between two of them a gateway attends to its requests."""
+    dumps = two_processes()
+    pieces = list(merging(dumps))
+    assert b"".join(pieces) == merge(dumps)
+    assert max(map(len, pieces)) < 0.2 * sum(map(len, pieces))
 
 
 def test_no_process_at_all_is_a_page() -> None:

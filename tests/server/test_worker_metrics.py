@@ -31,13 +31,13 @@ def test_tickets_in_memory_and_their_bytes(registry: CollectorRegistry) -> None:
     metrics = WorkerMetrics(registry)
     metrics.loaded(ticket=TICKET, resident_bytes=1000, seconds=0.1)
     metrics.loaded(ticket="cd" * 32, resident_bytes=500, seconds=0.1)
-    metrics.unloaded(ticket=TICKET)
-    metrics.unloaded(ticket=TICKET)
+    metrics.unloaded(ticket=TICKET, reason="room")
+    metrics.unloaded(ticket=TICKET, reason="room")
     metrics.load_failed()
     assert value(registry, "tombola_tickets_loaded") == 1
     assert value(registry, "tombola_ticket_resident_bytes", ticket=TICKET[:12]) is None
     assert value(registry, "tombola_ticket_resident_bytes", ticket="cd" * 6) == 500
-    assert value(registry, "tombola_ticket_unloads_total") == 1
+    assert value(registry, "tombola_ticket_unloads_total", reason="room") == 1
     assert value(registry, "tombola_ticket_load_failures_total") == 1
 
 
@@ -51,11 +51,27 @@ def test_many_tickets_share_a_label(registry: CollectorRegistry) -> None:
 
 def test_drops_are_counted_by_reason(registry: CollectorRegistry) -> None:
     metrics = WorkerMetrics(registry)
-    metrics.dropped("expired", 3)
+    metrics.loaded(ticket=TICKET, resident_bytes=1, seconds=0.1)
+    metrics.dropped("expired", 3, ticket=TICKET)
     for i in range(100):
-        metrics.dropped(f"reason {i}", 1)
-    assert value(registry, "tombola_dropped_total", reason="expired") == 3
-    assert value(registry, "tombola_dropped_total", reason="other") == 85
+        metrics.dropped(f"reason {i}", 1, ticket="ef" * 32)  # asked for, and never here
+    assert value(registry, "tombola_dropped_total", ticket=TICKET[:12], reason="expired") == 3
+    assert value(registry, "tombola_dropped_total", ticket="other", reason="other") == 85
+
+
+def test_tokenizing_is_told_as_a_part_of_running(registry: CollectorRegistry) -> None:
+    metrics = WorkerMetrics(registry)
+    metrics.batch(ticket=TICKET, texts=8, queue_s=[], run_s=0.004, tokenize_s=0.001)
+    assert value(registry, "tombola_batch_tokenize_seconds_total", ticket=TICKET[:12]) == 0.001
+    assert value(registry, "tombola_batch_run_seconds_sum", ticket=TICKET[:12]) == 0.004
+
+
+def test_asks_are_counted_by_whether_their_ticket_was_in_memory(registry: CollectorRegistry) -> None:
+    metrics = WorkerMetrics(registry)
+    for is_held in (True, True, False):
+        metrics.looked_up(is_held)
+    assert value(registry, "tombola_cache_lookups_total", result="hit") == 2
+    assert value(registry, "tombola_cache_lookups_total", result="miss") == 1
 
 
 def test_predictions_are_shown_with_their_error_as_long_as_the_ticket_is_here(registry: CollectorRegistry) -> None:

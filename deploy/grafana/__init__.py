@@ -1,0 +1,1 @@
+"""Grafana's dashboards and how they are made. `python -m deploy.grafana` writes `dashboards/*.json`."""
