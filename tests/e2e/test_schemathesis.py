@@ -6,7 +6,7 @@ from tests.e2e.fuzz_api import fuzz, rounds
 from tests.e2e.installation import Start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-SECONDS = 10
+SECONDS = 6
 LEAST_CASES = 50
 
 
