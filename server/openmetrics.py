@@ -5,11 +5,11 @@ request's trace id on a bucket of a histogram: from a slow bucket to a trace of 
 how it comes here is `server.exposition`'s, whose page this is in another form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.utils import floatToGoString
 
-from server.exposition import CONTENT_TYPE, Family, decode, merge
+from server.exposition import CONTENT_TYPE, Family, decode, merging
 
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _MEDIA_TYPE = "application/openmetrics-text"
@@ -31,30 +31,33 @@ def wants_openmetrics(accept: str) -> bool:
     return best[True] > 0.0 and best[True] >= best[False]
 
 
-def page(dumps: Mapping[str, bytes], accept: str) -> tuple[bytes, str]:
-    """The page of all processes in the form that is asked for, and its content type."""
-    return (render(dumps), OPENMETRICS_TYPE) if wants_openmetrics(accept) else (merge(dumps), CONTENT_TYPE)
+def pieces(dumps: Mapping[str, bytes], accept: str) -> tuple[Iterator[bytes], str]:
+    """The page of all processes in the form that is asked for, in pieces (see `exposition.merging`), and its type."""
+    return (rendering(dumps), OPENMETRICS_TYPE) if wants_openmetrics(accept) else (merging(dumps), CONTENT_TYPE)
 
 
-def render(dumps: Mapping[str, bytes]) -> bytes:
-    """As `exposition.merge`, in OpenMetrics."""
-    shown: dict[str, tuple[str, str]] = {}
-    lines: dict[str, list[str]] = {}
-    up: list[str] = []
+def rendering(dumps: Mapping[str, bytes]) -> Iterator[bytes]:
+    """As `exposition.merging`, in OpenMetrics."""
+    families: dict[str, list[tuple[str, Family]]] = {}
+    up = ["# HELP tombola_up Whether a process answered this scrape.\n# TYPE tombola_up gauge\n"]
     for process in sorted(dumps):
-        families = decode(dumps[process])
-        up.append(_line("tombola_up", {}, 0.0 if families is None else 1.0, process))
-        for family in families or ():
-            name, kind = _name(family), _KINDS.get(family.kind, family.kind)
-            if shown.setdefault(name, (kind, family.help))[0] == kind:  # see `merge`
-                lines.setdefault(name, []).extend(_lines(family, process))
-    text = ["# HELP tombola_up Whether a process answered this scrape.\n# TYPE tombola_up gauge\n", *up]
-    for name, rows in lines.items():
-        kind, help_text = shown[name]
-        text.append(f"# HELP {name} {_escape(help_text)}\n# TYPE {name} {kind}\n")
-        text += rows
-    text.append("# EOF\n")
-    return "".join(text).encode()
+        found = decode(dumps[process])
+        up.append(_line("tombola_up", {}, 0.0 if found is None else 1.0, process))
+        for family in found or ():
+            families.setdefault(_name(family), []).append((process, family))
+        yield b""
+    yield "".join(up).encode()
+    for name, shown in families.items():
+        first = shown[0][1]
+        yield f"# HELP {name} {_escape(first.help)}\n# TYPE {name} {_kind(first)}\n".encode()
+        for process, family in shown:
+            if _kind(family) == _kind(first):  # see `merging`
+                yield "".join(_lines(family, process)).encode()
+    yield b"# EOF\n"
+
+
+def _kind(family: Family) -> str:
+    return _KINDS.get(family.kind, family.kind)
 
 
 def _name(family: Family) -> str:

@@ -91,7 +91,6 @@ class GatewayMetrics:
         self._tally = tally = Tally(registry)
         self.control = ControlMetrics(registry, tally, self._tenants, self._domains)
         """What it measures of the control plane."""
-        self.table_stale_seconds = self.control.table_stale_seconds
         self.unseen = Counter(
             "tombola_requests_unseen", "Requests refused before they were looked at: a surge.", registry=registry
         )

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
 from server.exposition import CONTENT_TYPE, dump
-from server.openmetrics import OPENMETRICS_TYPE, page, render, wants_openmetrics
+from server.openmetrics import OPENMETRICS_TYPE, pieces, rendering, wants_openmetrics
 from server.telemetry import GatewayMetrics
 from tests.server.gateways import ACME_KEY, Installation, installation
 
@@ -49,7 +49,7 @@ def parse_openmetrics(text: str) -> list[Metric]:
 )
 def test_who_asks_for_it_gets_it(accept: str, wanted: bool) -> None:
     assert wants_openmetrics(accept) is wanted
-    assert page({"gw": b"\x90"}, accept)[1] == (OPENMETRICS_TYPE if wanted else CONTENT_TYPE)
+    assert pieces({"gw": b"\x90"}, accept)[1] == (OPENMETRICS_TYPE if wanted else CONTENT_TYPE)
 
 
 def a_dump() -> bytes:
@@ -64,7 +64,7 @@ def a_dump() -> bytes:
 
 
 def test_the_reference_parser_reads_it() -> None:
-    text = render({"gw": a_dump(), "w1": a_dump(), "w2": b""}).decode()
+    text = b"".join(rendering({"gw": a_dump(), "w1": a_dump(), "w2": b""})).decode()
     families = {family.name: family for family in parse_openmetrics(text)}
     assert {name: family.type for name, family in families.items()} == {
         "tombola_up": "gauge", "c": "counter", "g": "gauge", "i_info": "gauge", "h_seconds": "histogram"
@@ -90,8 +90,8 @@ def test_both_forms_say_the_same() -> None:
     def samples(families: Iterable[Metric]) -> set[tuple[str, str, float]]:
         return {(s.name, str(sorted(s.labels.items())), s.value) for f in families for s in f.samples}
 
-    ours = samples(parse_openmetrics(render(dumps).decode()))
-    assert ours == samples(parse_prometheus(page(dumps, "")[0].decode()))
+    ours = samples(parse_openmetrics(b"".join(rendering(dumps)).decode()))
+    assert ours == samples(parse_prometheus(b"".join(pieces(dumps, "")[0]).decode()))
     assert len(ours) > 50
 
 
@@ -99,7 +99,7 @@ def test_an_exemplar_that_is_too_long_for_the_format_is_left_out() -> None:
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
     metrics.record(tenant="t", domain="d", tier="fast", outcome="ok", total_s=0.01, trace_id="x" * 200)
-    assert b" # {" not in render({"gw": dump(registry)})
+    assert b" # {" not in b"".join(rendering({"gw": dump(registry)}))
 
 
 @pytest.fixture
