@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -39,33 +39,48 @@ async def look(it: Installation, key: str) -> Overview:
         return msgspec.json.decode(response.content, type=Overview)
 
 
+async def until_every_gateway(it: Installation, key: str, holds: Callable[[Overview], bool]) -> None:
+    """Look until each gateway has shown an overview for which ``holds``."""
+    shown: set[str] = set()
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            overview = await look(it, key)
+            if holds(overview):
+                shown.update(row.name for row in overview.gateways if row.is_this)
+            if len(shown) == 2:
+                return
+            await asyncio.sleep(0.1)
+
+
+def workers_are_up(overview: Overview) -> bool:
+    return len(overview.workers) == 2 and all(row.is_up for row in overview.workers)
+
+
+@pytest.mark.timeout(180)
 async def test_real_traffic_and_a_killed_worker_are_seen_by_every_gateway(it: Installation) -> None:
     operator = (it.state / "operator.key").read_text().strip()
     await it.publish(patient)
-    answering: set[str] = set()
+    # A gateway tells of a restart only when it knew the worker before.
+    await until_every_gateway(it, operator, workers_are_up)
 
     def is_whole(overview: Overview) -> bool:
         """Everything that has happened is in it, seen from one of the gateways."""
         assert overview.total is not None
         (flow,) = (one for one in overview.flows if one.tier == "accurate")
         is_told = any(problem.kind == "process_restarts" for problem in overview.problems)
-        is_there = len(overview.workers) == 2 and all(row.is_up for row in overview.workers)
-        if overview.total.requests < 50 or not is_told or not is_there:
+        if overview.total.requests < 50 or not is_told or not workers_are_up(overview):
             return False
         assert flow.traffic.sla.attainment is not None
         assert flow.traffic.p50_ms is not None
         assert flow.traffic.parts_ms.keys() == {"admission", "hop", "queue", "tokenize", "run"}
         assert sum(one.share for one in flow.answered) == pytest.approx(1.0, abs=0.001)
         assert sum(row.share or 0.0 for row in overview.families[0].tickets) == pytest.approx(1.0, abs=0.001)
-        answering.add(next(row.name for row in overview.gateways if row.is_this))
         return True
 
     async with it.load() as load:
         await load.more(60)
         await it.is_replaced("worker-0", await it.kill("worker-0"))
-        async with asyncio.timeout(WAIT_S):
-            while len(answering) < 2:
-                is_whole(await look(it, operator))
+        await until_every_gateway(it, operator, is_whole)
     mine = await look(it, it.key)
     assert (mine.viewer.tenant, mine.workers, mine.gateways, mine.total, mine.events) == ("demo", [], [], None, [])
     assert {flow.tenant for flow in mine.flows} == {"demo"}
