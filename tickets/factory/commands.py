@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tickets import bundle as bundles
 from tickets.bundle import BundleError
 from tickets.factory.backbone import DEFAULT_BACKBONE, BackboneError, load_backbone
+from tickets.factory.compute import choose_compute
 from tickets.factory.data import WHOLE, DataError, DomainData, build
 from tickets.factory.family import Family, TierTarget, View, find_family
 from tickets.factory.formats import load_rows
@@ -55,6 +56,7 @@ def _refusing() -> Iterator[None]:
 )
 @click.option("--data", type=_FILE, required=True, help="Labelled texts: CSV, TSV, JSON lines or CLINC150's JSON.")
 @click.option("--domains", type=_FILE, help="JSON of domain -> labels, where the data file has no domain column.")
+@click.option("--test", "test_file", type=_FILE, help="A second file that is the test split, where --data has none.")
 @click.option("--domain", required=True, help="The domain to find tickets for; other domains count as out of scope. "
               f"{WHOLE!r} takes the whole data set as one.")  # fmt: skip
 @click.option(
@@ -85,8 +87,13 @@ def _refusing() -> Iterator[None]:
               help="Pack the test texts, their labels and the dense parent's answers into each ticket, so that whoever "
               "registers it can measure it again. Off by default: the texts travel with the ticket, to everybody who "
               "gets it.")  # fmt: skip
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, or cuda[:N]: auto takes a GPU if there is one."
+)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
+              help="Of matrix products in training; auto takes bf16 where the hardware multiplies it.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: all cores of this machine.")
-def find(data: Path, domains: Path | None, domain: str, tiers: str, **options: Any) -> None:  # noqa: ANN401
+def find(data: Path, domains: Path | None, test_file: Path | None, domain: str, tiers: str, **options: Any) -> None:  # noqa: ANN401
     """Find one ticket per latency tier: fine-tune, prune, distil, quantize to int8, prove, pack.
 
     A run that was interrupted goes on where it stopped when the same command is given again.
@@ -96,16 +103,17 @@ def find(data: Path, domains: Path | None, domain: str, tiers: str, **options: A
         torch.set_num_threads(options["threads"])
     with _refusing():
         wanted = parse_tiers(tiers)
-        rows = load_rows(data, domains)
+        rows = load_rows(data, domains, test_file)
         examples = build(rows, domain, options["seed"])
         backbone = load_backbone(options["backbone"])
         plan = _plan(options)
+        compute = choose_compute(options["device"], options["precision"])
         for note in examples.notes:
             console.print(f"note: {note}")
         with _progress(console) as view:
             runs = Runs(options["runs_dir"], view.announce)
             family = find_family(
-                examples, backbone, wanted, plan, runs=runs, view=view, samples=options["samples"],
+                examples, backbone, wanted, plan, compute=compute, runs=runs, view=view, samples=options["samples"],
                 with_evidence=options["with_evidence"],
             )  # fmt: skip
         write_family(family, options["out"])
@@ -121,13 +129,14 @@ def find(data: Path, domains: Path | None, domain: str, tiers: str, **options: A
 @click.argument("ticket", type=_FILE)
 @click.option("--data", type=_FILE, required=True, help="Labelled texts; the test split is used where there is one.")
 @click.option("--domains", type=_FILE, help="JSON of domain -> labels, where the data file has no domain column.")
+@click.option("--test", "test_file", type=_FILE, help="A second file that is the test split, where --data has none.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
-def evaluate(ticket: Path, data: Path, domains: Path | None, as_json: bool) -> None:
+def evaluate(ticket: Path, data: Path, domains: Path | None, test_file: Path | None, as_json: bool) -> None:
     """Measure a packed ticket at its own frozen temperature and threshold."""
     with _refusing():
         bundle = bundles.read(ticket)
         manifest = bundle.manifest
-        examples = build(load_rows(data, domains), manifest.domain, manifest.lineage.seeds.get("all", 0))
+        examples = build(load_rows(data, domains, test_file), manifest.domain, manifest.lineage.seeds.get("all", 0))
         if list(examples.labels) != manifest.labels:
             raise DataError(f"the data's labels for domain {manifest.domain!r} are not the ticket's labels")
         report = evaluated(Reference(bundle), examples)

@@ -19,7 +19,8 @@ EPSILON = 1e-12
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The structure of an encoder. One entry of ``heads`` and ``neurons`` per layer; ``sources`` says which
-    layer of the backbone each one was.
+    layer of the backbone each one was. No heads: the attention sub-layer is gone, with its residual and norm; no
+    neurons: so is the feed-forward one.
     """
 
     vocabulary: int
@@ -71,27 +72,39 @@ class Layer(nn.Module):
 
     def __init__(self, shape: Shape, heads: int, neurons: int) -> None:
         super().__init__()
-        self.heads, self.head_size = heads, shape.head_size
+        self.heads, self.head_size, self.neurons = heads, shape.head_size, neurons
         width = heads * shape.head_size
-        self.qkv = nn.Linear(shape.hidden, 3 * width)
-        self.out = nn.Linear(width, shape.hidden)
-        self.norm1 = nn.LayerNorm(shape.hidden, eps=EPSILON)
-        self.up = nn.Linear(shape.hidden, neurons)
-        self.down = nn.Linear(neurons, shape.hidden)
-        self.norm2 = nn.LayerNorm(shape.hidden, eps=EPSILON)
+        if heads:
+            self.qkv = nn.Linear(shape.hidden, 3 * width)
+            self.out = nn.Linear(width, shape.hidden)
+            self.norm1 = nn.LayerNorm(shape.hidden, eps=EPSILON)
+        if neurons:
+            self.up = nn.Linear(shape.hidden, neurons)
+            self.down = nn.Linear(neurons, shape.hidden)
+            self.norm2 = nn.LayerNorm(shape.hidden, eps=EPSILON)
         self.activation = functional.relu if shape.activation == "relu" else functional.gelu
 
     def forward(self, x: Tensor, keep: Tensor, gates: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """X [batch, tokens, hidden], keep [batch, 1, 1, tokens] bool -> [batch, tokens, hidden]."""
+        if self.heads:
+            x = self._attend(x, keep, gates)
+        return self._feed(x, gates) if self.neurons else x
+
+    def _attend(self, x: Tensor, keep: Tensor, gates: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4)
-        context = functional.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+        # In fp32 whatever the products' precision: torch's bf16 kernel for CPUs takes 15 times as long backwards.
+        with torch.autocast(x.device.type, enabled=False):
+            context = functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=keep)
         if gates is not None:
             context = context * gates[0][:, :, None, None]
         attended = self.out(context.transpose(1, 2).reshape(batch, tokens, -1))
         if gates is not None:
             attended = attended * gates[2][:, 0, None, None]
-        x = self.norm1(x + attended)
+        normed: Tensor = self.norm1(x + attended)
+        return normed
+
+    def _feed(self, x: Tensor, gates: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
         inner = self.activation(self.up(x))
         if gates is not None:
             inner = inner * gates[1][:, None, :]
@@ -114,27 +127,33 @@ class Classifier(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(shape.hidden, classes)
 
-    def pool(self, ids: Tensor, gates: Gates | None = None) -> Tensor:
-        """Ids [batch, tokens] -> sentence vectors [batch, hidden]."""
+    def with_states(self, ids: Tensor, gates: Gates | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Ids [batch, tokens] -> logits [batch, classes], sentence vectors [batch, hidden], and the mean over real
+        tokens after each layer, [batch, hidden] each (the last one is the sentence vector).
+        """
         keep = ids != PAD_ID
+        weights = keep.to(torch.float32)[:, :, None]
+        weights = weights / weights.sum(1, keepdim=True)
         x = self.embeddings(ids)
+        states = []
         for i, layer in enumerate(self.layers):
             gate = (gates.heads[i], gates.neurons[i], gates.sublayers[i]) if gates else None
             x = layer(x, keep[:, None, None, :], gate)
-        weights = keep.to(x.dtype)[:, :, None]
-        pooled: Tensor = (x * weights).sum(1) / weights.sum(1)
-        return pooled
+            states.append((x * weights).sum(1))
+        pooled = states[-1] if states else (x * weights).sum(1)
+        return self.head(self.dropout(pooled)), pooled, states
 
     def forward(self, ids: Tensor, gates: Gates | None = None) -> tuple[Tensor, Tensor]:
         """Ids [batch, tokens] -> logits [batch, classes], sentence vectors [batch, hidden]."""
-        pooled = self.pool(ids, gates)
-        return self.head(self.dropout(pooled)), pooled
+        logits, pooled, _ = self.with_states(ids, gates)
+        return logits, pooled
 
 
 def parameters(shape: Shape, classes: int) -> int:
     """Weights of a classifier with this shape, position rows included."""
     per_layer = sum(
-        4 * h * shape.head_size * shape.hidden + 3 * h * shape.head_size + 2 * n * shape.hidden + n + 6 * shape.hidden
+        (4 * h * shape.head_size * shape.hidden + 3 * h * shape.head_size + 3 * shape.hidden if h else 0)
+        + (2 * n * shape.hidden + n + 3 * shape.hidden if n else 0)
         for h, n in zip(shape.heads, shape.neurons, strict=True)
     )
     words = shape.rank * (shape.vocabulary + shape.hidden) if shape.rank else shape.vocabulary * shape.hidden

@@ -15,15 +15,16 @@ import numpy as np
 from tickets.bundle import ticket_id
 from tickets.factory import speed
 from tickets.factory.backbone import Backbone
+from tickets.factory.compute import Compute
 from tickets.factory.controls import LinearControl
 from tickets.factory.data import DomainData
+from tickets.factory.loop import Progress
 from tickets.factory.proof import Candidate, Prover
 from tickets.factory.quality import compare, correct, fit, measure
 from tickets.factory.runs import Runs, Stage
 from tickets.factory.shrink import Target
 from tickets.factory.speed import Speed
 from tickets.factory.stages import Plan, Stages
-from tickets.factory.train import Progress
 from tickets.manifest import Lineage
 
 ZERO_LAYERS = Target(0, 0, 0)
@@ -69,6 +70,7 @@ def find_family(
     tiers: list[TierTarget],
     plan: Plan,
     *,
+    compute: Compute,
     runs: Runs,
     view: View,
     samples: Sequence[str] = (),
@@ -80,7 +82,7 @@ def find_family(
     """
     _check_tiers(tiers, backbone)
     plan = replace(plan, max_tokens=min(plan.max_tokens, backbone.max_positions))
-    stages = Stages(runs, data, backbone, plan, view.progress)
+    stages = Stages(runs, data, backbone, plan, compute, view.progress)
     prover = Prover(data, backbone, plan, samples)
     dense = stages.dense()
     signals = stages.signals([dense, *(stages.dense(replica) for replica in range(1, plan.teachers))])

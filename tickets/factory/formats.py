@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,26 @@ TEXT_COLUMNS = ("text", "utterance", "query", "sentence")
 LABEL_COLUMNS = ("label", "intent", "category")
 
 
-def load_rows(path: Path, domains: Path | None = None) -> list[Row]:
-    """Read a data file by its suffix. ``domains`` maps domain -> labels (JSON), for files without
-    a domain column; CLINC150's JSON finds ``clinc150_domains.json`` or ``domains.json`` beside it.
+def load_rows(path: Path, domains: Path | None = None, test: Path | None = None) -> list[Row]:
+    """Read a data file by its suffix; the rows of ``test``, another file, are the test split.
+
+    ``domains`` maps domain -> labels (JSON), for files without a domain column; CLINC150's JSON finds
+    ``clinc150_domains.json`` or ``domains.json`` beside it.
 
     Raises DataError with the row or column at fault.
     """
+    rows = _read(path)
+    if test is not None:
+        if any(row.split.lower() == "test" for row in rows):
+            raise DataError(f"{path.name} has a test split of its own; do not name a second one ({test.name})")
+        rows += [replace(row, split="test") for row in _read(test)]
+    mapping = _domain_of_label(domains or _sibling_domains(path))
+    if mapping:
+        rows = [Row(r.text, r.label, r.split, r.domain or mapping.get(r.label, "")) for r in rows]
+    return rows
+
+
+def _read(path: Path) -> list[Row]:
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -32,11 +47,7 @@ def load_rows(path: Path, domains: Path | None = None) -> list[Row]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path.name}: unknown data format; use {', '.join(sorted(readers))}")
-    rows = list(reader(content, path))
-    mapping = _domain_of_label(domains or _sibling_domains(path))
-    if mapping:
-        rows = [Row(r.text, r.label, r.split, r.domain or mapping.get(r.label, "")) for r in rows]
-    return rows
+    return list(reader(content, path))
 
 
 def _delimited(content: str, path: Path) -> Iterator[Row]:

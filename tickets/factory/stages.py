@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from tickets.factory.augment import augment
 from tickets.factory.backbone import Backbone
+from tickets.factory.compute import Compute
 from tickets.factory.data import DomainData, Examples
 from tickets.factory.encoder import Classifier
 from tickets.factory.fisher import score
+from tickets.factory.loop import Progress, Watch
 from tickets.factory.models import from_backbone, load_model, save_model
 from tickets.factory.runs import Runs, Stage, described
 from tickets.factory.shrink import Kept, Target, choose, cut, with_vocabulary
 from tickets.factory.tokens import Vocabulary, full_vocabulary, piece_counts, prune_vocabulary, whole_words
-from tickets.factory.train import Corpus, Progress, Recipe, Signals, predict, train
+from tickets.factory.train import Corpus, Recipe, Signals, predict, train
 
 SCORED_TEXTS = 2048
 
@@ -60,7 +62,7 @@ _STUDENT = Recipe(
 )
 
 DEFAULT_PLAN = Plan(
-    dense=Recipe(epochs=8, learning_rate=2.5e-4, layer_decay=0.85, label_smoothing=0.1, batch=32),
+    dense=Recipe(epochs=10, learning_rate=2.5e-4, layer_decay=0.85, label_smoothing=0.1, batch=32),
     student=_STUDENT,
     control=replace(_STUDENT, learning_rate=2e-3, layer_decay=1.0),
     vocabulary=6000,
@@ -77,14 +79,16 @@ class Stages:
     """Builds stages for one domain. ``progress(title)`` makes a progress callback for a long step."""
 
     def __init__(
-        self, runs: Runs, data: DomainData, backbone: Backbone, plan: Plan, progress: Callable[[str], Progress]
-    ) -> None:
+        self, runs: Runs, data: DomainData, backbone: Backbone, plan: Plan, compute: Compute,
+        progress: Callable[[str], Progress],
+    ) -> None:  # fmt: skip
         if plan.rank >= backbone.hidden:
             plan = replace(plan, rank=0)
-        self._runs, self._data, self._backbone, self._plan, self._progress = runs, data, backbone, plan, progress
+        self._runs, self._data, self._backbone, self._plan = runs, data, backbone, plan
+        self._compute, self._progress = compute, progress
         self._base = {
             "domain": data.domain, "labels": list(data.labels), "data": data.digests(), "backbone": backbone.sha256,
-            "max_tokens": plan.max_tokens, "seed": plan.seed,
+            "max_tokens": plan.max_tokens, "seed": plan.seed, **compute.described(),
         }  # fmt: skip
 
     def dense(self, replica: int = 0) -> Stage:
@@ -118,7 +122,7 @@ class Stages:
             said = []
             for teacher in teachers:
                 model, vocabulary = load_model(teacher.path)
-                said.append(predict(model, vocabulary.encode([*self._data.train.texts, *made])))
+                said.append(predict(model, vocabulary.encode([*self._data.train.texts, *made]), self._compute))
             logits = np.mean([s.logits for s in said], axis=0, dtype=np.float32)
             (folder / "made.json").write_text(json.dumps(made), encoding="utf-8")
             np.savez(folder / "signals.npz", logits=logits, vectors=said[0].vectors)
@@ -150,10 +154,11 @@ class Stages:
         return self._runs.stage(f"tier-{target}", inputs, build)
 
     def _train(self, model: Classifier, corpus: Corpus, recipe: Recipe, folder: Path, title: str, seed: int) -> None:
-        train(
+        log = train(
             model, corpus, recipe,
-            seed=seed, checkpoint=folder / "checkpoint.pt", progress=self._progress(title),
+            seed=seed, compute=self._compute, watch=Watch(folder, self._progress(title)),
         )  # fmt: skip
+        (folder / "log.json").write_text(json.dumps(log, indent=1), encoding="utf-8")
 
     def _small_vocabulary(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
         """The parent over the domain's vocabulary, with a narrow word table where the plan has a rank."""
