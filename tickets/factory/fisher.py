@@ -1,36 +1,47 @@
-"""Fisher scores: how much the loss minds when a head, a neuron or a sub-layer goes.
+"""Scores: how much the loss minds when a head, a neuron, a sub-layer or a hidden coordinate goes.
 
-Diagonal Fisher information of mask variables at one (Kwon et al. 2022, "A Fast Post-Training
-Pruning Framework for Transformers", section 4.1): the sum over examples of the squared
-gradient of the loss with respect to each example's own gate.
+``fisher``: diagonal Fisher information of mask variables at one (Kwon et al. 2022, "A Fast Post-Training Pruning
+Framework for Transformers", section 4.1), the sum over examples of the squared gradient of the distillation loss with
+respect to each example's own gate. ``taylor``, the challenger: the sum of the gradients' absolute values (Michel et al.
+2019, "Are Sixteen Heads Really Better than One?", section 3.3).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from tickets.factory.encoder import Classifier, Gates, Shape
 from tickets.factory.tokens import batches, pad
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One array per layer: heads[l] [heads], neurons[l] [neurons]; sublayers [layers, 2] (attention, FFN)."""
+    """One array per layer: heads[l] [heads], neurons[l] [neurons]; sublayers [layers, 2] (attention, FFN); hidden
+    [hidden]. What a layer lacks has an empty array and a score of zero.
+    """
 
-    heads: tuple[NDArray[np.float64], ...]
-    neurons: tuple[NDArray[np.float64], ...]
-    sublayers: NDArray[np.float64]
+    heads: tuple[Floats, ...]
+    neurons: tuple[Floats, ...]
+    sublayers: Floats
+    hidden: Floats
 
 
-def score(model: Classifier, ids: list[NDArray[np.int64]], teacher_logits: NDArray[np.float32]) -> Scores:
-    """Fisher of the distillation loss over the given texts. ``model`` is left unchanged."""
+def score(
+    model: Classifier,
+    ids: list[NDArray[np.int64]],
+    teacher_logits: NDArray[np.float32],
+    kind: Literal["fisher", "taylor"] = "fisher",
+) -> Scores:
+    """Scores under the distillation loss over the given texts, in fp32. ``model`` is left unchanged."""
     shape = model.shape
-    heads = [torch.zeros(h, dtype=torch.float64) for h in shape.heads]
-    neurons = [torch.zeros(n, dtype=torch.float64) for n in shape.neurons]
-    sublayers = torch.zeros(shape.layers, 2, dtype=torch.float64)
+    sums = [torch.zeros(gate.shape[1], dtype=torch.float64) for gate in _flat(_ones(shape, 1))]
     model.eval()
     for index in batches([len(i) for i in ids], 64):
         gates = _ones(shape, len(index))
@@ -38,13 +49,47 @@ def score(model: Classifier, ids: list[NDArray[np.int64]], teacher_logits: NDArr
         target = torch.from_numpy(teacher_logits[index]).softmax(-1)
         # The sum (not the mean) over the batch: each example's gates see only its own loss.
         loss = functional.kl_div(logits.log_softmax(-1), target, reduction="sum")
-        flat = [*gates.heads, *gates.neurons, *gates.sublayers]
-        gradients = [g.double().square().sum(0) for g in torch.autograd.grad(loss, flat)]
-        for i in range(shape.layers):
-            heads[i] += gradients[i]
-            neurons[i] += gradients[shape.layers + i]
-            sublayers[i] += gradients[2 * shape.layers + i]
-    return Scores(tuple(h.numpy() for h in heads), tuple(n.numpy() for n in neurons), sublayers.numpy())
+        for total, gradient in zip(sums, _gradients(loss, _flat(gates)), strict=True):
+            total += (gradient.square() if kind == "fisher" else gradient.abs()).sum(0)
+    arrays = [total.numpy() for total in sums]
+    layers = shape.layers
+    sublayers = np.stack(arrays[2 * layers : 3 * layers]) if layers else np.zeros((0, 2))
+    return Scores(tuple(arrays[:layers]), tuple(arrays[layers : 2 * layers]), sublayers, arrays[-1])
+
+
+def random_scores(shape: Shape, seed: int) -> Scores:
+    """Scores that mean nothing: for the random control."""
+    random = np.random.default_rng(seed)
+    return Scores(
+        tuple(random.random(h) for h in shape.heads),
+        tuple(random.random(n) for n in shape.neurons),
+        random.random((shape.layers, 2)),
+        random.random(shape.hidden),
+    )
+
+
+def reversed_scores(scores: Scores) -> Scores:
+    """The worst first: for the worst-scored control (Prasanna et al. 2020, section 5)."""
+    return replace(
+        scores,
+        heads=tuple(-s for s in scores.heads),
+        neurons=tuple(-s for s in scores.neurons),
+        sublayers=-scores.sublayers,
+        hidden=-scores.hidden,
+    )
+
+
+def _gradients(loss: Tensor, gates: list[Tensor]) -> list[Tensor]:
+    """Of each gate; a gate of something that is not there has none, which is zero."""
+    found = torch.autograd.grad(loss, gates, allow_unused=True)
+    return [
+        torch.zeros_like(gate, dtype=torch.float64) if gradient is None else gradient.double()
+        for gate, gradient in zip(gates, found, strict=True)
+    ]
+
+
+def _flat(gates: Gates) -> list[Tensor]:
+    return [*gates.heads, *gates.neurons, *gates.sublayers, gates.hidden]
 
 
 def _ones(shape: Shape, batch: int) -> Gates:
@@ -52,4 +97,5 @@ def _ones(shape: Shape, batch: int) -> Gates:
         [torch.ones(batch, h, requires_grad=True) for h in shape.heads],
         [torch.ones(batch, n, requires_grad=True) for n in shape.neurons],
         [torch.ones(batch, 2, requires_grad=True) for _ in shape.heads],
+        torch.ones(batch, shape.hidden, requires_grad=True),
     )

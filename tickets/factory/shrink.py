@@ -28,7 +28,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What survives of the parent: layer indices, and in each the heads and neurons, ascending."""
+    """What survives of the parent: layer indices, and in each the heads and neurons, ascending. None of them: the
+    sub-layer is gone.
+    """
 
     layers: tuple[int, ...]
     heads: tuple[tuple[int, ...], ...]
@@ -50,6 +52,15 @@ def choose(shape: Shape, scores: Scores, target: Target) -> Kept:
         layers,
         tuple(_top(scores.heads[i], target.heads) for i in layers),
         tuple(_top(scores.neurons[i], target.neurons) for i in layers),
+    )
+
+
+def choose_counts(kept: Kept, scores: Scores) -> Kept:
+    """The same layers and as many units of each, but those that other scores put first: for controls."""
+    return Kept(
+        kept.layers,
+        tuple(_top(scores.heads[i], len(heads)) for i, heads in zip(kept.layers, kept.heads, strict=True)),
+        tuple(_top(scores.neurons[i], len(neurons)) for i, neurons in zip(kept.layers, kept.neurons, strict=True)),
     )
 
 
@@ -87,19 +98,24 @@ def _layer(
     prefix: str,
 ) -> dict[str, torch.Tensor]:
     there, size = f"layers.{i}.", shape.head_size
-    columns = torch.tensor([h * size + j for h in heads for j in range(size)])
-    joined = torch.cat([part * shape.heads[i] * size + columns for part in range(3)])
-    rows = torch.tensor(neurons)
-    new = {
-        "qkv.weight": old[there + "qkv.weight"][joined],
-        "qkv.bias": old[there + "qkv.bias"][joined],
-        "out.weight": old[there + "out.weight"][:, columns],
-        "up.weight": old[there + "up.weight"][rows],
-        "up.bias": old[there + "up.bias"][rows],
-        "down.weight": old[there + "down.weight"][:, rows],
-    }
-    for name in ("out.bias", "down.bias", "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"):
-        new[name] = old[there + name]
+    new: dict[str, torch.Tensor] = {}
+    if heads:
+        columns = torch.tensor([h * size + j for h in heads for j in range(size)])
+        joined = torch.cat([part * shape.heads[i] * size + columns for part in range(3)])
+        new |= {
+            "qkv.weight": old[there + "qkv.weight"][joined],
+            "qkv.bias": old[there + "qkv.bias"][joined],
+            "out.weight": old[there + "out.weight"][:, columns],
+        }
+        new |= {name: old[there + name] for name in ("out.bias", "norm1.weight", "norm1.bias")}
+    if neurons:
+        rows = torch.tensor(neurons)
+        new |= {
+            "up.weight": old[there + "up.weight"][rows],
+            "up.bias": old[there + "up.bias"][rows],
+            "down.weight": old[there + "down.weight"][:, rows],
+        }
+        new |= {name: old[there + name] for name in ("down.bias", "norm2.weight", "norm2.bias")}
     return {prefix + name: value for name, value in new.items()}
 
 

@@ -49,6 +49,7 @@ def test_gates_of_one_change_nothing_and_a_closed_head_gate_removes_that_head(ba
         [torch.ones(len(TEXTS), h) for h in model.shape.heads],
         [torch.ones(len(TEXTS), n) for n in model.shape.neurons],
         [torch.ones(len(TEXTS), 2) for _ in model.shape.heads],
+        torch.ones(len(TEXTS), model.shape.hidden),
     )
     with torch.inference_mode():
         torch.testing.assert_close(model(batch, ones)[0], model(batch)[0])
