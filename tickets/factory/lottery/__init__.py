@@ -1,0 +1,1 @@
+"""The lottery: which weights survive, found by iterative pruning with rewinding, and held against its controls."""
