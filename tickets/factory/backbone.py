@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -46,7 +47,10 @@ def load_backbone(source: str | None = None) -> Backbone:
     for required in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / required).is_file():
             raise BackboneError(f"backbone {name}: {required} is missing in {folder}")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BackboneError(f"backbone {name}: config.json cannot be read ({error})") from error
     if config.get("model_type") != "bert":
         raise BackboneError(
             f"backbone {name} is of type {config.get('model_type')!r}; supported: bert "
@@ -60,13 +64,27 @@ def load_backbone(source: str | None = None) -> Backbone:
     return Backbone(
         name=name,
         sha256=digest,
-        weights=_renamed(load_file(folder / "model.safetensors"), config["num_hidden_layers"]),
+        weights=_finite(_renamed(_load(folder / "model.safetensors", name), config["num_hidden_layers"]), name),
         tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         hidden=config["hidden_size"],
         max_positions=config["max_position_embeddings"],
     )
+
+
+def _load(path: Path, name: str) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BackboneError(f"backbone {name}: {path.name} cannot be read ({error}); fetch it again") from error
+
+
+def _finite(weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    for key, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise BackboneError(f"backbone {name}: {key} holds values that are not numbers")
+    return weights
 
 
 def _locate(source: str) -> tuple[str, Path]:

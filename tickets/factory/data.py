@@ -2,11 +2,13 @@
 
 Owns the one shape the factory works on, `DomainData`: a domain's labels, and train,
 validation and test examples in which every text is either in scope (with a label) or out of
-scope. Bad data is refused with a sentence that names rows; nothing is silently changed except
-what `DomainData.notes` lists. File formats live in `tickets.factory.formats`.
+scope. Bad data is refused with a sentence that names rows (counted from 1, over all files in the
+order given, headings not counted); nothing is silently changed except what `DomainData.notes`
+lists. File formats live in `tickets.factory.formats`, likeness of texts in `tickets.factory.leaks`.
 """
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,24 +16,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tickets.factory.leaks import exact_leaks, near_leaks, normalized
+from tickets.factory.rows import DataError, Row
+from tickets.factory.splits import split_rows
+
 OUT_OF_SCOPE_LABELS = frozenset({"oos", "out_of_scope", "out-of-scope"})
 WHOLE = "all"
 """The domain that is a whole data set, whatever domains its file tells apart."""
 MIN_PER_LABEL = 4
+MOST_LEAKED = 0.05
+"""Share of a held-out split that training may have seen; beyond it the split itself is wrong."""
 
 
-class DataError(ValueError):
-    """A data set that no honest ticket can be made from; the message names what and where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One text as a file gives it. ``split`` and ``domain`` are empty where the file has none."""
-
-    text: str
-    label: str
-    split: str = ""
-    domain: str = ""
+Numbers = dict[tuple[str, str], int]
+"""Text and split -> the row's number in the file, of equal rows the first: for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +89,32 @@ def build(rows: Sequence[Row], domain: str, seed: int) -> DomainData:
 
     Rows of other domains become out-of-scope examples of kind ``near``; rows labelled
     out-of-scope become kind ``out``. Rows without a domain belong to every domain, and to `WHOLE` belong
-    those of all domains (unless the file has a domain of that name). Raises DataError.
+    those of all domains (unless the file has a domain of that name). Training texts that stand in validation or test
+    too are dropped, near duplicates are counted in the notes; too many of either are refused. Raises DataError.
     """
     notes: list[str] = []
     _check_texts(rows)
-    rows = _of_domain(_without_duplicates(rows, notes), domain)
-    labels = tuple(sorted({r.label for r in rows if _kind(r, domain) == "in"}))
-    if len(labels) < 2:
-        found = f"only {labels[0]!r}" if labels else "none"
-        raise DataError(f"a ticket needs at least two labels in domain {domain!r}; found {found}")
-    splits = _split(rows, seed)
-    splits["train"] = _without_leaks(splits, notes)
+    _check_labels(rows)
+    numbers = _numbers(rows)
+    rows = _of_domain(_without_duplicates(rows, numbers, notes), domain)
+    inside = [row.label for row in rows if _kind(row, domain) == "in"]
+    labels = tuple(sorted(set(inside)))
+    _check_size(len(inside), labels, domain)
+    splits = split_rows(rows, seed)
+    splits["train"] = _without_leaks(splits, numbers, notes)
+    _look_for_near_leaks(splits, numbers, notes)
     index = {label: i for i, label in enumerate(labels)}
     parts = {name: _examples(splits[name], domain, index) for name in ("train", "validation", "test")}
     _check_counts(parts, labels)
     return DomainData(domain, labels, parts["train"], parts["validation"], parts["test"], tuple(notes))
 
 
-def normalized(text: str) -> str:
-    """The form under which two texts count as the same."""
-    return " ".join(text.lower().split())
+def _numbers(rows: Sequence[Row]) -> Numbers:
+    return {(row.text, row.split): number for number, row in reversed(list(enumerate(rows, start=1)))}
+
+
+def _number(row: Row, numbers: Numbers) -> int:
+    return numbers[row.text, row.split]
 
 
 def _of_domain(rows: list[Row], domain: str) -> list[Row]:
@@ -142,7 +146,31 @@ def _check_texts(rows: Sequence[Row]) -> None:
         raise DataError(f"{len(unlabelled)} row(s) without a label, first in row(s) {_some(unlabelled)}")
 
 
-def _without_duplicates(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+def _check_labels(rows: Sequence[Row]) -> None:
+    """Labels that a reader would take for one are a slip of the pen, and would be taught as two."""
+    alike: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row.label.lower() not in OUT_OF_SCOPE_LABELS:
+            alike[" ".join(unicodedata.normalize("NFKC", row.label).casefold().split())][row.label] += 1
+    for found in alike.values():
+        if len(found) > 1:
+            told = ", ".join(f"{label!r} ({count} rows)" for label, count in found.most_common())
+            raise DataError(f"labels that differ only in case or spaces: {told}; write them alike")
+
+
+def _check_size(count: int, labels: tuple[str, ...], domain: str) -> None:
+    if len(labels) < 2:
+        found = f"only {labels[0]!r}" if labels else "none"
+        raise DataError(f"a ticket needs at least two labels in domain {domain!r}; found {found}")
+    least = MIN_PER_LABEL + 2
+    if count < least * len(labels):
+        raise DataError(
+            f"{count} texts for {len(labels)} labels are too few: each label needs {least} "
+            f"({MIN_PER_LABEL} to train on, one to validate, one to test); is the right column the label?"
+        )
+
+
+def _without_duplicates(rows: Sequence[Row], numbers: Numbers, notes: list[str]) -> list[Row]:
     """Drop exact repeats within a split, and texts that carry two labels there (nobody can learn them)."""
     labels: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
@@ -155,70 +183,84 @@ def _without_duplicates(rows: Sequence[Row], notes: list[str]) -> list[Row]:
             "decide on one label for each"
         )
     seen: set[tuple[str, str]] = set()
-    kept = []
+    kept: list[Row] = []
+    dropped: list[Row] = []
     for row in rows:
         key = (row.split, normalized(row.text))
-        if key not in seen and key not in conflicting:
-            kept.append(row)
+        (kept if key not in seen and key not in conflicting else dropped).append(row)
         seen.add(key)
-    if len(kept) < len(rows):
-        notes.append(f"dropped {len(rows) - len(kept)} duplicate texts ({len(conflicting)} with two labels)")
+    if dropped:
+        notes.append(
+            f"dropped {len(dropped)} duplicate texts ({len(conflicting)} with two labels), e.g. row "
+            f"{_number(dropped[0], numbers)}"
+        )
     return kept
 
 
-def _split(rows: Sequence[Row], seed: int) -> dict[str, list[Row]]:
-    """Use the file's splits; make a test (15 %) or validation (15 %) split per label where one is missing."""
-    aliases = {"": "train", "val": "validation", "valid": "validation", "dev": "validation"}
-    splits: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
-    for row in rows:
-        name = aliases.get(row.split.lower(), row.split.lower())
-        if name not in splits:
-            raise DataError(f"unknown split {row.split!r}; use train, validation and test")
-        splits[name].append(row)
-    random = np.random.default_rng(seed)
-    for name in ("test", "validation"):
-        if not splits[name]:
-            splits["train"], splits[name] = _carve(splits["train"], 0.15, random)
-    return splits
+def _without_leaks(splits: dict[str, list[Row]], numbers: Numbers, notes: list[str]) -> list[Row]:
+    """The training rows whose text stands in no held-out split."""
+    train: list[Row] = splits["train"]
+    leaked: set[int] = set()
+    for name in ("validation", "test"):
+        pairs = exact_leaks([row.text for row in train], [row.text for row in splits[name]])
+        _refuse_many(pairs, splits[name], train, f"{name} texts stand in training too", numbers)
+        leaked.update(j for _, j in pairs)
+    if leaked:
+        example = _number(train[min(leaked)], numbers)
+        notes.append(f"dropped {len(leaked)} training texts that also stand in validation or test, e.g. row {example}")
+    return [row for j, row in enumerate(train) if j not in leaked]
 
 
-def _carve(rows: list[Row], fraction: float, random: np.random.Generator) -> tuple[list[Row], list[Row]]:
-    by_label: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        by_label[row.domain, row.label].append(i)
-    taken: set[int] = set()
-    for indices in by_label.values():
-        count = max(1, round(fraction * len(indices))) if len(indices) > 1 else 0
-        taken.update(random.permutation(indices)[:count].tolist())
-    return [r for i, r in enumerate(rows) if i not in taken], [r for i, r in enumerate(rows) if i in taken]
+def _look_for_near_leaks(splits: dict[str, list[Row]], numbers: Numbers, notes: list[str]) -> None:
+    """Near duplicates stay, as people do write nearly the same; but they are counted, and many are refused."""
+    seen = splits["train"]
+    for name in ("validation", "test"):
+        pairs = near_leaks([row.text for row in seen], [row.text for row in splits[name]])
+        _refuse_many(pairs, splits[name], seen, f"{name} texts are near duplicates of texts to learn from", numbers)
+        if pairs:
+            i, j = pairs[0]
+            notes.append(
+                f"{len(pairs)} of {len(splits[name])} {name} texts are near duplicates of texts to learn from and "
+                f"stay, e.g. row {_number(splits[name][i], numbers)} of row {_number(seen[j], numbers)}"
+            )
+        seen = seen + splits[name]
 
 
-def _without_leaks(splits: dict[str, list[Row]], notes: list[str]) -> list[Row]:
-    held_out = {normalized(row.text) for name in ("validation", "test") for row in splits[name]}
-    kept = [row for row in splits["train"] if normalized(row.text) not in held_out]
-    if len(kept) < len(splits["train"]):
-        notes.append(f"dropped {len(splits['train']) - len(kept)} training texts that also stand in validation or test")
-    return kept
+def _refuse_many(
+    pairs: list[tuple[int, int]], held_out: list[Row], seen: list[Row], told: str, numbers: Numbers
+) -> None:
+    found = sorted({i for i, _ in pairs})
+    if len(found) <= max(2.0, MOST_LEAKED * len(held_out)):
+        return
+    i, j = pairs[0]
+    text = held_out[i].text if len(held_out[i].text) <= 60 else f"{held_out[i].text[:57]}..."
+    raise DataError(
+        f"{len(found)} of {len(held_out)} {told}, e.g. row {_number(held_out[i], numbers)} ({text!r}) and row "
+        f"{_number(seen[j], numbers)}: a ticket would look better there than it is. Keep each on one side; the rows: "
+        f"{_some([_number(held_out[k], numbers) for k in found])}"
+    )
 
 
 def _examples(rows: Sequence[Row], domain: str, index: dict[str, int]) -> Examples:
     kinds = tuple(_kind(row, domain) for row in rows)
-    unseen = {r.label for r, k in zip(rows, kinds, strict=True) if k == "in"} - index.keys()
-    if unseen:
-        raise DataError(f"labels that training never sees: {_some(sorted(unseen))}")
     targets = [index[r.label] if k == "in" else len(index) for r, k in zip(rows, kinds, strict=True)]
     return Examples(tuple(row.text for row in rows), np.asarray(targets, np.int64), kinds)
 
 
 def _check_counts(parts: dict[str, Examples], labels: tuple[str, ...]) -> None:
     counts = Counter(parts["train"].targets.tolist())
+    unseen = [label for i, label in enumerate(labels) if not counts[i]]
+    if unseen:
+        raise DataError(f"labels that training never sees, only validation or test: {_some(unseen)}")
     thin = [label for i, label in enumerate(labels) if counts[i] < MIN_PER_LABEL]
     if thin:
         raise DataError(f"fewer than {MIN_PER_LABEL} training texts for: {_some(thin)}")
     for name in ("validation", "test"):
         missing = [label for i, label in enumerate(labels) if i not in parts[name].targets]
         if missing:
-            raise DataError(f"no {name} text for: {_some(missing)}")
+            raise DataError(
+                f"no {name} text for: {_some(missing)}; add one, or leave the {name} split out and it is made"
+            )
 
 
 def _some(items: Sequence[object]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tickets.factory.data import DataError, Row
+from tickets.factory.rows import DataError, Row
 
 TEXT_COLUMNS = ("text", "utterance", "query", "sentence")
 LABEL_COLUMNS = ("label", "intent", "category")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tickets.factory.data import DataError, DomainData, Row, build
+from tickets.factory.data import DomainData, build
 from tickets.factory.formats import load_rows
+from tickets.factory.rows import DataError, Row
 
 GOOD = [
     Row(f"{verb} the {thing} number {i}", label, split, domain)
@@ -89,7 +90,11 @@ BAD_ROWS = [
     ([r for r in GOOD if r.label != "play"], "at least two labels"),
     ([r for r in GOOD if r.domain != "house"], "no rows of domain 'house'"),
     ([r for r in GOOD if not (r.label == "play" and r.split == "test")], "no test text for: play"),
-    ([r for r in GOOD if not (r.label == "play" and r.split == "train")], "fewer than 4 training texts for: play"),
+    ([r for r in GOOD if not (r.label == "play" and r.split == "train")], "labels that training never sees, only"),
+    (
+        [r for r in GOOD if not (r.label == "play" and r.split == "train" and "number 5" not in r.text)],
+        "fewer than 4 training texts for: play",
+    ),
     ([*GOOD, Row("hello there", "open", "holdout", "house")], "unknown split 'holdout'"),
     ([*GOOD, *(Row(r.text, "play", r.split, r.domain) for r in GOOD if r.label == "open")], "carry two labels"),
 ]
