@@ -2,12 +2,16 @@
 
 A stage's folder is named by the hash of everything that determines its result. It counts
 only when its `done.json` stands there and the files it lists have the digests it lists; until
-then the stage may leave checkpoints in it and is continued. Nothing is ever half done.
+then the stage may leave checkpoints in it and is continued. Nothing is ever half done, and two
+processes that need the same stage at once take turns: the second one finds it done.
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,22 +22,35 @@ FACTORY = "tombola-factory/2"
 """Changes when a stage computes something else from the same inputs: old results are then not reused."""
 
 _DONE = "done.json"
+_SPENT = "spent.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A finished stage: ``key`` identifies its result, ``path`` holds its files."""
+    """A finished stage: ``key`` identifies its result, ``path`` holds its files. ``seconds``: what it took to build,
+    over all continuations; ``reused``: it was there before this run.
+    """
 
     name: str
     key: str
     path: Path
+    seconds: float = 0.0
+    reused: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """For a run's record."""
+        return {
+            "name": self.name, "key": self.key, "folder": self.path.name,
+            "seconds": round(self.seconds, 1), "reused": self.reused,
+        }  # fmt: skip
 
 
 class Runs:
-    """The folder that holds all stages of all runs."""
+    """The folder that holds all stages of all runs. ``used``: the stages this run asked for, in order."""
 
     def __init__(self, root: Path, announce: Callable[[str], None]) -> None:
-        self._root = root
+        self.root = root
+        self.used: list[Stage] = []
         self._announce = announce
         root.mkdir(parents=True, exist_ok=True)
 
@@ -45,21 +62,38 @@ class Runs:
         description = {"factory": FACTORY, "stage": name, "inputs": inputs}
         text = json.dumps(description, sort_keys=True, indent=1)
         key = hashlib.sha256(text.encode()).hexdigest()
-        folder = self._root / f"{name}-{key[:16]}"
-        if _is_done(folder):
-            self._announce(f"{name}: done before, reused")
-            return Stage(name, key, folder)
+        folder = self.root / f"{name}-{key[:16]}"
+        with _alone(self.root / f".{folder.name}.lock"):
+            seconds, reused = _seconds(folder), _is_done(folder)
+            if reused:
+                self._announce(f"{name}: done before, reused")
+            else:
+                seconds = self._build(folder, key, text, build)
+        stage = Stage(name, key, folder, seconds, reused)
+        if all(key != used.key for used in self.used):
+            self.used.append(stage)
+        return stage
+
+    def _build(self, folder: Path, key: str, text: str, build: Callable[[Path], None]) -> float:
         folder.mkdir(parents=True, exist_ok=True)
-        self._announce(f"{name}: {'continuing' if any(folder.iterdir()) else 'starting'}")
+        self._announce(f"{folder.name}: {'continuing' if any(folder.iterdir()) else 'starting'}")
         write_whole(folder / "description.json", text.encode())
-        build(folder)
+        before, start = _seconds(folder), time.monotonic()
+        try:
+            build(folder)
+        finally:
+            spent = before + time.monotonic() - start
+            with suppress(OSError):  # a full disk has been reported by what met it first
+                write_whole(folder / _SPENT, json.dumps({"seconds": round(spent, 3)}).encode())
         for leftover in folder.glob("checkpoint*"):
             leftover.unlink()
         files = {
-            str(p.relative_to(folder)): _digest(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != _DONE
+            str(p.relative_to(folder)): _digest(p)
+            for p in sorted(folder.rglob("*"))
+            if p.is_file() and p.name not in (_DONE, _SPENT)
         }
         write_whole(folder / _DONE, json.dumps({"key": key, "files": files}, indent=1).encode())
-        return Stage(name, key, folder)
+        return spent
 
 
 def described(options: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass instance
@@ -73,12 +107,26 @@ def described(options: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass i
     }
 
 
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    with open(lock, "w") as file:  # the lock goes with the process, however it ends
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _is_done(folder: Path) -> bool:
     try:
         done = json.loads((folder / _DONE).read_bytes())
         return all(_digest(folder / name) == digest for name, digest in done["files"].items())
     except (OSError, ValueError, KeyError):
         return False
+
+
+def _seconds(folder: Path) -> float:
+    try:
+        return float(json.loads((folder / _SPENT).read_bytes())["seconds"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
 
 
 def _digest(path: Path) -> str:
