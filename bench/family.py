@@ -15,8 +15,8 @@ from bench.dense import dense_ticket
 from loadtest.sentences import BANKING
 from tickets import bundle as bundles
 from tickets.factory import speed
-from tickets.factory.commands import evaluated
 from tickets.factory.data import build
+from tickets.factory.evaluate_command import evaluated
 from tickets.factory.formats import load_rows
 from tickets.reference import Reference
 

@@ -42,6 +42,11 @@ COMMANDS = {
     "sign": Target("tickets.sign_commands", "sign", "Sign a ticket."),
     "find": Target("tickets.__main__", "find", "Find tickets for your own labelled texts (needs torch)."),
     "evaluate": Target("tickets.__main__", "evaluate", "Measure tickets on labelled texts."),
+    "lottery": Target("tickets.__main__", "lottery", "Find winning tickets by iterative magnitude pruning."),
+    "patterns": Target("tickets.__main__", "patterns", "Prune to 2:4 or blocks for accelerators, and measure it."),
+    "transfer": Target("tickets.__main__", "transfer", "Measure how masks of one domain do on another."),
+    "runs": Target("tickets.__main__", "runs", "List, show and compare the factory's runs."),
+    "report": Target("tickets.__main__", "report", "Draw a run of the factory as one web page."),
     "cascade": Target("tickets.__main__", "cascade", "Say when a small ticket may answer in place of a large one."),
     "pack": Target("tickets.__main__", "pack", "Make a ticket from an ONNX model."),
     "load": Target(

@@ -12,9 +12,20 @@ import click
 
 from tickets.inspect import inspect, verify
 
-FACTORY = "tickets.factory.commands"
-WITHOUT_TORCH = {"cascade": "tickets.factory.cascade_command", "pack": "tickets.pack_command"}
-"""Commands that only run tickets, and where they live."""
+FACTORY = {
+    "find": "tickets.factory.find_command",
+    "evaluate": "tickets.factory.evaluate_command",
+    "lottery": "tickets.factory.lottery.command",
+    "patterns": "tickets.factory.lottery.patterns_command",
+    "transfer": "tickets.factory.lottery.transfer_command",
+    "cascade": "tickets.factory.cascade_command",
+    "report": "tickets.factory.report_command",
+    "runs": "tickets.factory.runs_command",
+    "pack": "tickets.pack_command",
+}
+"""Commands of the factory, and where they live."""
+
+WITHOUT_TORCH = frozenset({"cascade", "pack", "report", "runs"})
 
 
 class FactoryMissing(click.ClickException):
@@ -44,7 +55,7 @@ def _load(name: str) -> click.Command:
     if name not in WITHOUT_TORCH and not _is_installed("torch"):
         raise missing
     try:
-        command = getattr(importlib.import_module(WITHOUT_TORCH.get(name, FACTORY)), name)
+        command = getattr(importlib.import_module(FACTORY[name]), name)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "tickets":
             raise
@@ -63,10 +74,18 @@ def _is_installed(package: str) -> bool:
 find = FactoryCommand("find", short_help="Find a family of tickets for a domain (factory).")
 evaluate = FactoryCommand("evaluate", short_help="Measure a ticket's quality on labelled texts (factory).")
 cascade = FactoryCommand("cascade", short_help="Set a cascade's threshold from validation texts (factory).")
+lottery = FactoryCommand("lottery", short_help="Iterative magnitude pruning with rewinding (factory).")
+patterns = FactoryCommand("patterns", short_help="Prune to 2:4 or blocks, and measure what it costs (factory).")
+transfer = FactoryCommand("transfer", short_help="Masks found on one domain, trained on another (factory).")
+runs = FactoryCommand("runs", short_help="List, show and compare the factory's runs.")
+report = FactoryCommand("report", short_help="Draw a run as one web page.")
 pack = FactoryCommand("pack", short_help="Make a ticket from an ONNX model of your own.")
 
 
-@click.group(commands={c.name: c for c in (find, evaluate, cascade, pack, inspect, verify) if c.name})
+COMMANDS = (find, evaluate, lottery, patterns, transfer, runs, report, cascade, pack, inspect, verify)
+
+
+@click.group(commands={c.name: c for c in COMMANDS if c.name})
 def main() -> None:
     """Find, prove, pack and look at tickets."""
 

@@ -85,8 +85,8 @@ def test_unknown_symbols_and_very_long_texts_are_answered(path: Path) -> None:
 def test_the_recorded_quality_is_what_the_ticket_delivers(path: Path) -> None:
     """In-scope accuracy, recalls and AUROC, measured again on the whole test split."""
     pytest.importorskip("torch", reason="the factory's libraries are not installed")
-    from tickets.factory.commands import evaluated
     from tickets.factory.data import build
+    from tickets.factory.evaluate_command import evaluated
     from tickets.factory.formats import load_rows
 
     bundle = bundles.read(path)

@@ -15,8 +15,9 @@ from tickets import bundle as bundles
 from tickets.bundle import BundleError
 from tickets.cascade import CERTAINTY, CascadeError, Hold, Measured, Promise, Within
 from tickets.factory.cascade import Found, Pair, Split, check_pair, find_cascade
-from tickets.factory.data import DataError, build
+from tickets.factory.data import build
 from tickets.factory.formats import load_rows
+from tickets.factory.rows import DataError
 from tickets.reference import Reference
 
 _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)

@@ -6,6 +6,7 @@ hardware multiplies bf16: CUDA from Ampere on, and CPUs with AMX (measured here:
 parent).
 """
 
+import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,21 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(device, "bf16" if precision == "bf16" else "fp32")
 
 
+def host_isa() -> Literal["vnni", "avx2"]:
+    """What this machine's CPU multiplies int8 with: ``avx2`` on an x86 that has no VNNI, else ``vnni``."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    has_vnni = any(flag in _cpu_flags() for flag in ("avx512_vnni", "avx_vnni", "amx_int8"))
+    return "avx2" if is_x86 and not has_vnni else "vnni"
+
+
 def _multiplies_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
+    return "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return False
+        return ""

@@ -43,12 +43,13 @@ class Shape:
 @dataclass(frozen=True, slots=True)
 class Gates:
     """Per example factors: heads[l] [batch, heads], neurons[l] [batch, neurons], sublayers[l] [batch, 2]
-    (attention, FFN).
+    (attention, FFN), and hidden [batch, hidden], which is the same after the embeddings and after every layer.
     """
 
     heads: Sequence[Tensor]
     neurons: Sequence[Tensor]
     sublayers: Sequence[Tensor]
+    hidden: Tensor
 
 
 class Embeddings(nn.Module):
@@ -63,8 +64,13 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids [batch, tokens] -> [batch, tokens, hidden]."""
-        normed: Tensor = self.norm(self.widen(self.word(ids)) + self.position[: ids.shape[1]])
+        normed: Tensor = self.norm(self.summed(ids))
         return normed
+
+    def summed(self, ids: Tensor) -> Tensor:
+        """What the norm is given: ids [batch, tokens] -> [batch, tokens, hidden]."""
+        words: Tensor = self.widen(self.word(ids))
+        return words + self.position[: ids.shape[1]]
 
 
 class Layer(nn.Module):
@@ -90,15 +96,19 @@ class Layer(nn.Module):
             x = self._attend(x, keep, gates)
         return self._feed(x, gates) if self.neurons else x
 
-    def _attend(self, x: Tensor, keep: Tensor, gates: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+    def context(self, x: Tensor, keep: Tensor, gate: Tensor | None = None) -> Tensor:
+        """What the heads say, before ``out``: [batch, tokens, heads * head_size]; gate [batch, heads]."""
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, self.head_size).permute(2, 0, 3, 1, 4)
         # In fp32 whatever the products' precision: torch's bf16 kernel for CPUs takes 15 times as long backwards.
         with torch.autocast(x.device.type, enabled=False):
             context = functional.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=keep)
-        if gates is not None:
-            context = context * gates[0][:, :, None, None]
-        attended = self.out(context.transpose(1, 2).reshape(batch, tokens, -1))
+        if gate is not None:
+            context = context * gate[:, :, None, None]
+        return context.transpose(1, 2).reshape(batch, tokens, -1)
+
+    def _attend(self, x: Tensor, keep: Tensor, gates: tuple[Tensor, Tensor, Tensor] | None) -> Tensor:
+        attended = self.out(self.context(x, keep, gates[0] if gates is not None else None))
         if gates is not None:
             attended = attended * gates[2][:, 0, None, None]
         normed: Tensor = self.norm1(x + attended)
@@ -135,10 +145,14 @@ class Classifier(nn.Module):
         weights = keep.to(torch.float32)[:, :, None]
         weights = weights / weights.sum(1, keepdim=True)
         x = self.embeddings(ids)
+        if gates is not None:
+            x = x * gates.hidden[:, None, :]
         states = []
         for i, layer in enumerate(self.layers):
             gate = (gates.heads[i], gates.neurons[i], gates.sublayers[i]) if gates else None
             x = layer(x, keep[:, None, None, :], gate)
+            if gates is not None:
+                x = x * gates.hidden[:, None, :]
             states.append((x * weights).sum(1))
         pooled = states[-1] if states else (x * weights).sum(1)
         return self.head(self.dropout(pooled)), pooled, states

@@ -1,11 +1,11 @@
-"""A family: one domain's tickets from the accurate tier to the fast one, made in one run.
+"""A family: one domain's tickets from the accurate tier to the fast one, made in one run, judged and packed.
 
-Owns the order of things: dense parent, its signals, the controls, then tier after tier, each
-child cut from the tier before; then all speeds in one measurement, then the bundles. Every
-long step is a resumable stage.
+Models are grown (`tickets.factory.grown`), proven (`proof`), evaluated (`evaluation`), judged against their controls
+(`verdict`) and their gates, measured side by side (`speed`), and packed from the largest to the smallest, each naming
+the one before as its parent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -18,38 +18,25 @@ from tickets.factory.backbone import Backbone
 from tickets.factory.compute import Compute
 from tickets.factory.controls import LinearControl
 from tickets.factory.data import DomainData
+from tickets.factory.evaluation.gates import Gate, check
+from tickets.factory.evaluation.suite import Answer, ParentAnswers, evaluate_ticket
+from tickets.factory.findings import findings
+from tickets.factory.grown import Grown, grow
 from tickets.factory.loop import Progress
+from tickets.factory.plan import Ask, Plan
 from tickets.factory.proof import Candidate, Prover
-from tickets.factory.quality import compare, correct, fit, measure
-from tickets.factory.runs import Runs, Stage
-from tickets.factory.shrink import Target
+from tickets.factory.proven import DENSE, LINEAR, ZERO, FamilyTicket, Judged, Proven
+from tickets.factory.quality import fit, measure
+from tickets.factory.runs import Runs
 from tickets.factory.speed import Speed
-from tickets.factory.stages import Plan, Stages
+from tickets.factory.stages import Workshop
+from tickets.factory.verdict import Replicates, Verdict, decisions, judge, weights
 from tickets.manifest import Lineage
-
-ZERO_LAYERS = Target(0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class TierTarget:
-    """A tier's name and the structure it asks for."""
-
-    tier: str
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyTicket:
-    """A finished ticket of a family."""
-
-    tier: str
-    id: str
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The finished family, and the report: one entry per model, controls and dense parent included."""
+    """The finished family, and the result for the run's record: one entry per model, controls and parent included."""
 
     domain: str
     tickets: tuple[FamilyTicket, ...]
@@ -67,59 +54,118 @@ class View:
 def find_family(
     data: DomainData,
     backbone: Backbone,
-    tiers: list[TierTarget],
+    asks: Sequence[Ask],
     plan: Plan,
     *,
     compute: Compute,
     runs: Runs,
     view: View,
+    gates: Sequence[Gate],
     samples: Sequence[str] = (),
     with_evidence: bool = False,
 ) -> Family:
-    """Find, prove and pack one ticket per tier. ``with_evidence``: the test texts travel in the tickets.
+    """Find, prove, judge and pack one ticket per tier. ``with_evidence``: the test texts travel in the tickets.
 
-    Raises ValueError for tiers that cannot be cut in this order.
+    Raises ValueError for tiers that cannot be cut in this order, `search.TooFast` for one that nothing can reach.
     """
-    _check_tiers(tiers, backbone)
-    plan = replace(plan, max_tokens=min(plan.max_tokens, backbone.max_positions))
-    stages = Stages(runs, data, backbone, plan, compute, view.progress)
-    prover = Prover(data, backbone, plan, samples)
-    dense = stages.dense()
-    signals = stages.signals([dense, *(stages.dense(replica) for replica in range(1, plan.teachers))])
-    zero = stages.tier(dense, signals, ZERO_LAYERS)
-    made: list[tuple[TierTarget, Stage]] = []
-    for wanted in tiers:
-        parent = made[-1][1] if made else dense
-        made.append((wanted, stages.tier(parent, signals, wanted.target)))
-    view.announce("proving: quantize, check, calibrate, measure")
-    candidates = [
-        prover.candidate("dense-parent", None, dense, int8=False),
-        prover.candidate("zero-layer-control", None, zero, int8=True),
-        *(prover.candidate(f"{data.domain}-{w.tier}", w.tier, stage, int8=True) for w, stage in made),
-    ]
-    speeds = _speeds(prover, candidates, data, view)
+    _check_order(asks, backbone)
+    plan = replace(
+        plan,
+        max_tokens=min(plan.max_tokens, backbone.max_positions),
+        rank=plan.rank if plan.rank < backbone.hidden else 0,
+    )
+    shop = Workshop(runs, data, backbone, plan, compute, view.progress)
+    grown = grow(shop, asks)
+    prover = Prover(shop, samples)
+    view.announce("proving: check, calibrate, measure quality")
+    proven = _prove(prover, data, grown, plan)
+    view.announce("evaluating: shift, forgetting, calibration, gates, controls")
+    judged = _judge(prover, data, grown[0], proven, gates)
+    timed = [proven.first(name) for name in (DENSE, ZERO, *(one.candidate.name for one in judged))]
+    speeds = _speeds(prover, timed, data, view)
     if with_evidence:
-        prover.carry_evidence(candidates[0])
-    tickets = _pack(prover, candidates[2:], speeds, lambda parent: prover.lineage(dense, parent, _recipe(plan)))
-    return Family(data.domain, tuple(tickets), _report(data, plan, candidates, speeds))
+        prover.carry_evidence(proven.first(DENSE))
+    tickets = _pack(prover, judged, speeds, lambda parent: prover.lineage(grown[0].dense, parent, _recipe(plan)))
+    report = findings(data, plan, proven, judged, speeds, tickets, grown[0].dense.key)
+    return Family(data.domain, tuple(tickets), report)
 
 
-def _check_tiers(tiers: list[TierTarget], backbone: Backbone) -> None:
+def _check_order(asks: Sequence[Ask], backbone: Backbone) -> None:
     """Before anything is trained: the first tier fits the backbone, each other one the tier before."""
-    if not tiers:
-        raise ValueError("no tiers: name at least one, e.g. --tiers fast=1x4x384")
-    names = [t.tier for t in tiers]
-    if len(set(names)) != len(names):
-        raise ValueError(f"tier names are not unique: {', '.join(names)}")
+    for before, after in pairwise(asks):
+        for what in ("speedup", "budget_ms"):
+            a, b = getattr(before, what), getattr(after, what)
+            if a and b and (b < a if what == "speedup" else b > a):
+                raise ValueError(f"tier {after.tier} ({after}) is larger than {before.tier} ({before}); "
+                                 "go from large to small")  # fmt: skip
     neurons = backbone.weights["layers.0.up.bias"].shape[0]
-    whole = TierTarget("the backbone", Target(backbone.layers, backbone.heads, neurons))
-    for before, after in pairwise([whole, *tiers]):
-        a, b = before.target, after.target
-        if b.layers > a.layers or b.heads > a.heads or b.neurons > a.neurons:
-            raise ValueError(f"tier {after.tier} ({b}) is larger than {before.tier} ({a}); go from large to small")
+    last, name = (backbone.layers, backbone.heads, neurons), "the backbone"
+    for ask in asks:
+        if ask.width > backbone.hidden:
+            raise ValueError(f"tier {ask.tier} ({ask}) is wider than the backbone ({backbone.hidden})")
+        if ask.target is None:
+            continue
+        asked = (ask.target.layers, ask.target.heads, ask.target.neurons)
+        if any(a > b for a, b in zip(asked, last, strict=True)):
+            whole = "x".join(str(n) for n in last)
+            raise ValueError(f"tier {ask.tier} ({ask}) is larger than {name} ({whole}); go from large to small")
+        last, name = asked, ask.tier
 
 
-def _speeds(prover: Prover, candidates: list[Candidate], data: DomainData, view: View) -> dict[str, Speed]:
+def _prove(prover: Prover, data: DomainData, grown: Sequence[Grown], plan: Plan) -> Proven:
+    by_seed: dict[str, list[Candidate]] = {}
+    controls: dict[str, list[str]] = {}
+
+    def add(candidate: Candidate) -> None:
+        by_seed.setdefault(candidate.name, []).append(candidate)
+
+    for one in grown:
+        add(prover.dense(DENSE, one.dense))
+        add(prover.candidate(ZERO, None, one.zero))
+        for tier in one.tiers:
+            name = f"{data.domain}-{tier.ask.tier}"
+            add(prover.candidate(name, tier.ask.tier, tier.ticket))
+            for kind, stage in tier.controls.items():
+                add(prover.candidate(f"{name}-{kind}", None, stage))
+            controls[name] = [f"{name}-{kind}" for kind in tier.controls]
+    linear, hits, right = _linear(data, plan)
+    return Proven(by_seed, linear, hits, right, controls)
+
+
+def _judge(prover: Prover, data: DomainData, grown: Grown, proven: Proven, gates: Sequence[Gate]) -> list[Judged]:
+    dense = proven.first(DENSE)
+    parent = ParentAnswers(_answering(prover, dense), data, dense.calibrated)
+    judged = []
+    for tier in grown.tiers:
+        candidate = proven.first(f"{data.domain}-{tier.ask.tier}")
+        evaluation = evaluate_ticket(_answering(prover, candidate), parent, data, candidate.calibrated)
+        checked = check(evaluation, gates)
+        failed = [one.gate for one in checked if not one.passed]
+        verdict = _verdict(proven, candidate.name, data, failed)
+        judged.append(
+            Judged(tier.ask, tier.structure, candidate, verdict, evaluation, [asdict(one) for one in checked])
+        )
+    return judged
+
+
+def _answering(prover: Prover, candidate: Candidate) -> Answer:
+    reference = prover.open(candidate.drawn)
+    return lambda texts: prover.logits(reference, tuple(texts))
+
+
+def _verdict(proven: Proven, name: str, data: DomainData, failed: Sequence[str]) -> Verdict:
+    def replicates(other: str) -> Replicates:
+        return Replicates(np.stack([candidate.right for candidate in proven.by_seed[other]]))
+
+    seeds = len(proven.by_seed[name])
+    rivals = {other.removeprefix(f"{name}-"): replicates(other) for other in proven.controls[name]}
+    rivals |= {"zero-layers": replicates(ZERO), LINEAR: Replicates(np.stack([proven.linear_right] * seeds))}
+    if not proven.controls[name]:
+        failed = [*failed, "no controls were trained (--controls)"]
+    return judge(replicates(name), rivals, gates_failed=failed, weights=weights(np.asarray(data.test.kinds)))
+
+
+def _speeds(prover: Prover, candidates: Sequence[Candidate], data: DomainData, view: View) -> dict[str, Speed]:
     progress, done = view.progress("measuring speed on one core"), 0
 
     def tick() -> None:
@@ -127,21 +173,20 @@ def _speeds(prover: Prover, candidates: list[Candidate], data: DomainData, view:
         done += 1
         progress(done, speed.ROUNDS, 0.0)
 
-    references = {c.name: prover.reference(c) for c in candidates}
-    return speed.measure(references, "dense-parent", data.test.of_kind("in").texts, tick)
+    references = {c.name: prover.open(c.drawn) for c in candidates}
+    return speed.measure(references, DENSE, data.test.of_kind("in").texts, tick)
 
 
 def _pack(
-    prover: Prover, candidates: list[Candidate], speeds: dict[str, Speed], lineage: Callable[[str | None], Lineage]
+    prover: Prover, judged: Sequence[Judged], speeds: Mapping[str, Speed], lineage: Callable[[str | None], Lineage]
 ) -> list[FamilyTicket]:
     """Pack from the largest to the smallest, each naming the one before as its parent."""
     tickets: list[FamilyTicket] = []
-    for candidate in candidates:
+    for one in judged:
         parent = tickets[-1].id if tickets else None
-        # "winning" needs the random, shuffled and re-initialised controls; until they run, "pruned" is the word.
-        bundle = prover.ticket(candidate, speeds[candidate.name], lineage(parent), "pruned")
-        assert candidate.tier is not None
-        tickets.append(FamilyTicket(candidate.tier, ticket_id(bundle), bundle))
+        found = {"verdict": asdict(one.verdict), "gates": one.gates}
+        bundle = prover.ticket(one.candidate, speeds[one.candidate.name], lineage(parent), one.verdict.label, found)
+        tickets.append(FamilyTicket(one.ask.tier, ticket_id(bundle), bundle))
     return tickets
 
 
@@ -149,27 +194,13 @@ def _recipe(plan: Plan) -> dict[str, Any]:
     return {**asdict(plan), "quantization": "static, MSE ranges"}
 
 
-def _report(data: DomainData, plan: Plan, candidates: list[Candidate], speeds: dict[str, Speed]) -> dict[str, Any]:
-    dense, zero = candidates[0], candidates[1]
-    linear, linear_hits = _linear(data, plan)
-    models: dict[str, Any] = {"tf-idf-linear-svm": linear}
-    for candidate in candidates:
-        entry = dict(candidate.report) | {"speed": asdict(speeds[candidate.name])}
-        entry["against_dense"] = compare(candidate.hits, dense.hits)
-        entry["against_linear_svm"] = compare(candidate.hits, linear_hits)
-        entry["against_zero_layers"] = compare(candidate.hits, zero.hits)
-        entry["structure"] = {
-            "layers": list(candidate.shape_report.source_layers), "heads": candidate.shape_report.heads,
-            "ffn_neurons": candidate.shape_report.ffn_neurons, "vocabulary": candidate.shape_report.vocabulary,
-        }  # fmt: skip
-        models[candidate.name] = entry
-    counts = {kind: data.test.kinds.count(kind) for kind in ("in", "out", "near")}
-    return {"domain": data.domain, "test_texts": counts, "notes": list(data.notes), "models": models}
-
-
-def _linear(data: DomainData, plan: Plan) -> tuple[dict[str, Any], Any]:
+def _linear(data: DomainData, plan: Plan) -> tuple[dict[str, Any], Any, Any]:
     model = LinearControl(data, plan.seed)
     validation, test = model.logits(data.validation), model.logits(data.test)
     calibrated = fit(validation, data.validation.targets, np.asarray(data.validation.kinds))
     kinds = np.asarray(data.test.kinds)
-    return measure(test, data.test.targets, kinds, calibrated), correct(test, data.test.targets, kinds)
+    inside = kinds == "in"
+    hits = test[inside, :-1].argmax(axis=1) == data.test.targets[inside]
+    return (
+        measure(test, data.test.targets, kinds, calibrated), hits, decisions(test, data.test.targets, kinds, calibrated)
+    )  # fmt: skip

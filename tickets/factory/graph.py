@@ -215,9 +215,7 @@ class _Graph:
         return bytes(model.SerializeToString())
 
 
-def quantize_weight(
-    weight: NDArray[np.float32], limit: int = 127
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantize_weight(weight: NDArray[np.float32], limit: int = 127) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """[in, out] fp32 -> S8 in -limit..limit with one symmetric scale per output channel (column)."""
     scale = np.maximum(np.abs(weight).max(axis=0), 1e-8).astype(np.float32) / np.float32(limit)
     return np.clip(np.rint(weight / scale), -limit, limit).astype(np.int8), scale

@@ -4,6 +4,7 @@ Knows neither texts nor pictures: a `Course` says what is learnt. Every epoch se
 continued from the last epoch's checkpoint computes exactly what an uninterrupted one does (on CPU, same threads).
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,9 +160,15 @@ def _save(
 
 
 def _write(value: Any, path: Path) -> None:  # noqa: ANN401 - whatever torch can save
+    # By way of memory: torch hides what the file system said (a full disk) behind an error of its own.
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
     temporary = path.with_suffix(".tmp")
-    torch.save(value, temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(buffer.getbuffer())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _resume(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from tickets.factory.backbone import Backbone
 from tickets.factory.encoder import Classifier, Shape
@@ -40,7 +40,8 @@ def from_backbone(backbone: Backbone, vocabulary: Vocabulary, classes: int, seed
 
 def save_model(folder: Path, model: Classifier, vocabulary: Vocabulary) -> None:
     """Write weights, shape and vocabulary into ``folder``."""
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    # By way of memory, so that a full disk is an OSError that names the file.
+    (folder / "model.safetensors").write_bytes(save({k: v.contiguous() for k, v in model.state_dict().items()}))
     meta: dict[str, Any] = {"shape": asdict(model.shape), "classes": model.classes, "max_tokens": vocabulary.max_tokens}
     (folder / "model.json").write_text(json.dumps(meta), encoding="utf-8")
     (folder / "tokenizer.json").write_text(vocabulary.tokenizer_json, encoding="utf-8")

@@ -2,7 +2,9 @@
 
 All graphs run in turns in one process, round after round, so that a noisy neighbour hits all
 of them; a speed-up is the median of per-round ratios to the baseline, with its range.
-Texts are real; tokenizing is timed apart from running.
+Texts are real; tokenizing is timed apart from running. Times are CPU times of the one thread
+that runs: beside other work, wall times of long runs grow by what the scheduler takes and those
+of short ones do not (measured: 17 times became what 12 times is).
 """
 
 import statistics
@@ -24,12 +26,16 @@ BATCHES = 24
 @dataclass(frozen=True, slots=True)
 class Speed:
     """``texts_per_s`` of one core running batches of 16; ``speedup`` (median, lowest, highest) of the rounds'
-    ratios to the baseline; ``alone_ms``: one text, tokenized and run.
+    ratios to the baseline; ``alone_ms``: one text, tokenized and run (median), with its percentiles over texts and
+    rounds.
     """
 
     texts_per_s: float
     speedup: tuple[float, float, float]
     alone_ms: float
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
 
 
 def measure(
@@ -46,7 +52,7 @@ def measure(
     for _ in range(ROUNDS):
         for name, reference in references.items():
             rates[name].append(_rate(reference, ids[name], ROUND_SECONDS))
-            alone[name].append(_alone_ms(reference, [batch[0] for batch in chosen]))
+            alone[name] += _alone_ms(reference, [batch[0] for batch in chosen])
         tick()
     return {name: _speed(rates[name], rates[baseline], alone[name]) for name in references}
 
@@ -54,22 +60,23 @@ def measure(
 def _speed(rates: list[float], base: list[float], alone: list[float]) -> Speed:
     ratios = sorted(a / b for a, b in zip(rates, base, strict=True))
     spread = (round(statistics.median(ratios), 2), round(ratios[0], 2), round(ratios[-1], 2))
-    return Speed(round(statistics.median(rates), 1), spread, round(statistics.median(alone), 4))
+    p50, p95, p99 = (round(float(value), 4) for value in np.percentile(alone, [50, 95, 99]))
+    return Speed(round(statistics.median(rates), 1), spread, p50, p50, p95, p99)
 
 
 def _rate(reference: Reference, batches: Sequence[NDArray[np.int32]], seconds: float) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     done = 0
-    while (elapsed := time.perf_counter() - start) < seconds:
+    while (elapsed := time.thread_time() - start) < seconds:
         reference.run(batches[done % len(batches)])
         done += 1
     return done * BATCH_TEXTS / elapsed
 
 
-def _alone_ms(reference: Reference, texts: Sequence[str]) -> float:
+def _alone_ms(reference: Reference, texts: Sequence[str]) -> list[float]:
     times = []
     for text in texts:
-        start = time.perf_counter()
+        start = time.thread_time()
         reference.run(reference.tokens([text]))
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
+        times.append(1000 * (time.thread_time() - start))
+    return times

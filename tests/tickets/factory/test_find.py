@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from tickets import bundle as bundles
 from tickets.evidence import read_evidence
-from tickets.factory.commands import evaluate, find, parse_tiers
+from tickets.factory.evaluate_command import evaluate
+from tickets.factory.find_command import find
+from tickets.factory.plan import parse_tiers
 from tickets.pack_command import pack
 from tickets.reference import Reference, reproduce_samples
 
@@ -26,7 +28,7 @@ def arguments(data: Path, backbone: Path, out: Path, runs: Path, *more: str) -> 
     return [
         "--data", str(data), "--domain", "house", "--tiers", TIERS, "--backbone", str(backbone), "--out", str(out),
         "--runs", str(runs), "--epochs", "3", "--dense-epochs", "3", "--vocabulary", "215", "--rank", "24",
-        "--teachers", "2", "--threads", "1", *more,
+        "--teachers", "2", "--threads", "1", "--measure-seconds", "2", *more,
     ]  # fmt: skip
 
 
@@ -72,6 +74,12 @@ def test_no_sentence_of_the_data_travels_in_a_ticket(family: Path, data_file: Pa
         assert line.split(",")[0].encode() not in content
 
 
+def stage_files(runs: Path) -> dict[Path, int]:
+    """When each file of a stage was written; records and locks are written by every run."""
+    files = (p for p in runs.rglob("*") if p.is_file() and p.suffix != ".lock" and "records" not in p.parts)
+    return {p: p.stat().st_mtime_ns for p in files}
+
+
 def test_the_same_seed_gives_the_same_weights_and_doing_it_again_reuses_everything(
     family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path
 ) -> None:
@@ -81,10 +89,10 @@ def test_the_same_seed_gives_the_same_weights_and_doing_it_again_reuses_everythi
     for tier in ("big", "small"):
         first = bundles.read(family / "out" / f"house-{tier}.ticket").members["model.onnx"]
         assert bundles.read(tmp_path / "out" / f"house-{tier}.ticket").members["model.onnx"] == first
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    before = stage_files(tmp_path / "runs")
     again = CliRunner().invoke(find, arguments(data_file, backbone_dir, tmp_path / "out", tmp_path / "runs"))
     assert again.exit_code == 0
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()} == before
+    assert stage_files(tmp_path / "runs") == before
 
 
 def test_a_killed_run_goes_on_and_arrives_at_the_same_ticket(
@@ -176,6 +184,13 @@ def test_evidence_travels_only_where_it_is_asked_for(
 
 BAD_CALLS = [
     (["--tiers", "fast"], "NAME=LAYERSxHEADSxNEURONS"),
+    (["--tiers", "fast=0x"], "the number must be above 0"),
+    (["--tiers", "fast=2x@40"], "multiple of 32"),
+    (["--tiers", "fast=2x@128"], "wider than the backbone"),
+    (["--tiers", "fast=8x,slow=2x"], "go from large to small"),
+    (["--tiers", "fast=100000x"], "fastest"),
+    (["--gates", "no-such.toml"], "no-such.toml"),
+    (["--device", "cuda"], "no CUDA device"),
     (["--tiers", "a=1x1x8,b=2x1x8"], "go from large to small"),
     (["--tiers", "a=9x2x64"], "larger than the backbone"),
     (["--tiers", "a=1x1x8,a=1x1x8"], "not unique"),
@@ -197,5 +212,41 @@ def test_bad_calls_say_what_is_wrong_and_write_nothing(
 
 
 def test_tiers_are_read_in_order() -> None:
-    """Names and structures as written."""
-    assert [(t.tier, str(t.target)) for t in parse_tiers("a=3x2x64, b=1x1x32")] == [("a", "3x2x64"), ("b", "1x1x32")]
+    """Names and asks as written."""
+    asks = parse_tiers("a=3x2x64, b=1x1x32, c=8x, d=0.75ms@128, e=2.5x@64")
+    assert [(ask.tier, str(ask)) for ask in asks] == [
+        ("a", "3x2x64"), ("b", "1x1x32"), ("c", "8x"), ("d", "0.75ms@128"), ("e", "2.5x@64"),
+    ]  # fmt: skip
+
+
+def test_tiers_by_speed_with_controls_and_seeds_are_judged_and_recorded(
+    data_file: Path, backbone_dir: Path, tmp_path: Path
+) -> None:
+    """Two seeds are too few for a verdict, and the report says so; every model of every seed is in it."""
+    call = arguments(data_file, backbone_dir, tmp_path / "out", tmp_path / "runs", "--seeds", "2", "--controls")
+    call[call.index(TIERS)] = "quick=1.3x"
+    result = CliRunner().invoke(find, call)
+    assert result.exit_code == 0, result.output
+    assert "quick (1.3x): pruned. " in " ".join(result.output.split())
+    report = json.loads((tmp_path / "out" / "family.json").read_text())["reports"]["house"]
+    assert report["seeds"] == [0, 1]
+    names = {"house-quick", *(f"house-quick-{kind}" for kind in ("random", "worst", "reinit"))}
+    assert names <= report["models"].keys()
+    for name in names:
+        assert len(report["models"][name]["by_seed"]) == 2
+    (tier,) = report["tiers"]
+    assert tier["predicted_ms"] <= tier["budget_ms"]
+    assert {"random", "worst", "reinit", "zero-layers", "tf-idf-linear-svm"} == tier["verdict"]["against"].keys()
+    sizes = {str(report["models"][name]["structure"]["heads"]) for name in names}
+    assert len(sizes) == 1
+    (record,) = (tmp_path / "runs" / "records").iterdir()
+    document = json.loads((record / "run.json").read_text())
+    assert (document["status"], document["kind"], document["result"]["domain"]) == ("done", "find", "house")
+    assert {stage["name"] for stage in document["stages"]} >= {
+        "dense",
+        "latency",
+        "structure",
+        "ticket",
+        "int8",
+        "zero",
+    }

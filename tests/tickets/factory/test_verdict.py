@@ -1,5 +1,7 @@
 """Verdicts: right about hand-made cases, and seldom wrong where nothing is to be found."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,7 +135,7 @@ def test_holm_never_lowers_and_keeps_the_order(ps: list[float]) -> None:
     adjusted = holm(ps)
     assert all(raw <= p <= 1 for raw, p in zip(ps, adjusted, strict=True))
     order = np.argsort(ps, kind="stable")
-    assert all(adjusted[a] <= adjusted[b] for a, b in zip(order, order[1:], strict=False))
+    assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(order))
 
 
 def test_holm_by_hand() -> None:

@@ -31,7 +31,7 @@ class ParentAnswers:
     def __init__(self, answer: Answer, data: DomainData, calibrated: Calibrated, seed: int = 0) -> None:
         self._answer, self._data = answer, data
         self.calibrated = calibrated
-        self.shifted = Shifted.of(data.test, seed)
+        self.shifted = Shifted.of(without_near(data.test), seed)
 
     @cached_property
     def test(self) -> Floats:
@@ -58,9 +58,10 @@ def evaluate_ticket(
         "out_of_scope": _out_of_scope(logits, answer(data.validation.texts), data, calibrated),
         "subgroups": subgroups(data, {"ticket": hits}),
     }
-    clean = _decided(logits, test, calibrated)
-    shifted = parent.shifted if parent is not None else Shifted.of(test, seed)
-    under = {name: _decided(answer(texts), test, calibrated) for name, texts in shifted.texts.items()}
+    told = without_near(test)
+    clean = _decided(logits[kinds != "near"], told, calibrated)
+    shifted = parent.shifted if parent is not None else Shifted.of(told, seed)
+    under = {name: _decided(answer(texts), told, calibrated) for name, texts in shifted.texts.items()}
     document["shift"] = {name: one | _drops(clean, one) for name, one in under.items()}
     if parent is None:
         return document
@@ -89,8 +90,8 @@ def _against(document: dict[str, Any], parent: ParentAnswers, data: DomainData) 
     document["calibration"] |= {
         "parent_ece": theirs["ece"], "ece_increase": round(document["calibration"]["ece"] - theirs["ece"], 5)
     }  # fmt: skip
-    base = _decided(parent.test, test, parent.calibrated)
-    kinds = np.asarray(test.kinds)
+    kinds, told = np.asarray(test.kinds), without_near(test)
+    base = _decided(parent.test[kinds != "near"], told, parent.calibrated)
     scores = in_scope_scores(parent.test, parent.calibrated)
     for kind in ("out", "near"):
         if (kinds == kind).any():
@@ -103,7 +104,7 @@ def _against(document: dict[str, Any], parent: ParentAnswers, data: DomainData) 
             }  # fmt: skip
     extra = []
     for name, shift in document["shift"].items():
-        there = _drops(base, _decided(parent.shifts[name], test, parent.calibrated))
+        there = _drops(base, _decided(parent.shifts[name], told, parent.calibrated))
         shift["parent_drop_points"] = there["drop_points"]
         shift["extra_drop_points"] = round(shift["drop_points"] - there["drop_points"], 3)
         extra.append(shift["extra_drop_points"])
@@ -160,6 +161,14 @@ def _decided(logits: Floats, test: Examples, calibrated: Calibrated) -> dict[str
 
 def _drops(clean: dict[str, float], shifted: dict[str, float]) -> dict[str, float]:
     return {"drop_points": round(100 * (clean["accuracy"] - shifted["accuracy"]), 3)}
+
+
+def without_near(examples: Examples) -> Examples:
+    """The examples without other domains' texts, which are many and would be asked under every shift."""
+    chosen = [i for i, kind in enumerate(examples.kinds) if kind != "near"]
+    return Examples(
+        tuple(examples.texts[i] for i in chosen), examples.targets[chosen], tuple(examples.kinds[i] for i in chosen)
+    )
 
 
 def _share(values: Any) -> float:  # noqa: ANN401 - an array of bool
