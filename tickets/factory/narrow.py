@@ -3,7 +3,7 @@
 `project` writes the stream in a smaller basis. Its principal directions lose least (SliceGPT, Ashkboos et al. 2024,
 section 3.2); some of its own coordinates are a basis too (hidden masks as in CoFi, Xia et al. 2022, section 3.1).
 SliceGPT is exact because it rotates a stream that is normalized by its length alone, before each sub-layer. BERT's
-norms come after, centre, and scale every coordinate for itself: what they get wrong `tickets.factory.warm` fits.
+norms come after, centre, and scale every coordinate for itself: what they get wrong is for distillation to mend.
 """
 
 from dataclasses import replace

@@ -74,7 +74,10 @@ def test_a_killed_run_goes_on_and_arrives_at_the_same_bits(runs: Path, tmp_path:
     """A real process, killed in the middle of a level, with a checkpoint behind it."""
     command = [sys.executable, "-m", "tickets", "lottery", *arguments(tmp_path / "runs")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ.copy())
-    while process.poll() is None and not list((tmp_path / "runs").glob("lottery-r*/checkpoint.pt")):
+    mine = tmp_path / "runs"
+    while process.poll() is None and not any(
+        (*mine.glob("lottery-r*/checkpoint.pt"), *mine.glob("lottery-r*/done.json"))
+    ):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
