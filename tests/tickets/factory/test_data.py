@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tickets.factory.data import DomainData, build
 from tickets.factory.formats import load_rows
+from tickets.factory.leaks import exact_leaks, jaccard, near_leaks, shingles
 from tickets.factory.rows import DataError, Row
 
 GOOD = [
@@ -83,6 +86,81 @@ def test_duplicates_conflicts_and_leaks_are_dropped_and_named() -> None:
     assert any("validation or test" in note for note in data.notes)
 
 
+def plenty(split: str, count: int = 60) -> list[Row]:
+    """Rows of no likeness to each other."""
+    return [
+        Row(f"{split} {i} asks {i * 7} things of {i * 13} kinds", label, split, "house")
+        for i, label in enumerate(["open", "play"] * (count // 2))
+    ]
+
+
+def test_a_few_near_duplicates_stay_and_are_named_by_row() -> None:
+    """Case, punctuation, an apostrophe: nearly the same; the split and its digests are as they were."""
+    rows = [*plenty("train"), *plenty("validation"), *plenty("test")]
+    near = Row("Whats in the house tonight?!", "open", "test", "house")
+    seen = Row("what's in the house, tonight", "open", "train", "house")
+    data = house([seen, *rows, near])
+    assert near.text in data.test.texts
+    assert seen.text in data.train.texts
+    (note,) = data.notes
+    assert note == ("1 of 61 test texts are near duplicates of texts to learn from and stay, e.g. row 182 of row 1")
+    assert house([*rows, near]).test.digest() == data.test.digest()
+
+
+def test_many_near_duplicates_are_refused_with_their_rows() -> None:
+    """A test split made of the training texts with a full stop behind them."""
+    train = plenty("train")
+    copies = [replace(row, text=f"{row.text}.", split="test") for row in train[:8]]
+    with pytest.raises(DataError, match=r"8 of 68 test texts are near duplicates .* e\.g\. row 181 .* and row 1: "):
+        house([*train, *plenty("validation"), *plenty("test"), *copies])
+
+
+def test_a_test_text_that_nearly_stands_in_validation_counts_too() -> None:
+    """The threshold is fitted there."""
+    rows = [*plenty("train"), *plenty("validation"), *plenty("test")]
+    data = house([*rows, replace(rows[60], text=f"{rows[60].text}!", split="test")])
+    assert data.notes == (
+        "1 of 61 test texts are near duplicates of texts to learn from and stay, e.g. row 181 of row 61",
+    )
+
+
+TEXTS = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=14).map(" ".join), max_size=12)
+
+
+@given(TEXTS, TEXTS, st.sampled_from([0.5, 0.75, 0.9, 1.0]))
+def test_near_duplicates_are_exactly_those_that_comparing_all_pairs_finds(
+    train: list[str], held_out: list[str], overlap: float
+) -> None:
+    """The prefix filter leaves nothing out."""
+    wanted = []
+    for i, text in enumerate(held_out):
+        found = [j for j, other in enumerate(train) if jaccard(shingles(text), shingles(other)) >= overlap]
+        wanted += [(i, found[0])] if found else []
+    assert near_leaks(train, held_out, overlap) == wanted
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Top-up failed?", "top up  failed", True),
+        ("I can\u2019t say", "I can't say", True),
+        ("\uff54\uff4f\uff50 up", "TOP UP", True),
+        ("???", "!!!", False),
+        ("???", " ??? ", True),
+        ("pay 5 pounds", "pay 6 pounds", False),
+        ("wo ist die bank", "wo war die bank", False),
+    ],
+)
+def test_what_counts_as_nearly_the_same(one: str, other: str, same: bool) -> None:
+    """Writing does not count, words do; short texts have to agree in all of them."""
+    assert bool(near_leaks([one], [other])) is same
+
+
+def test_the_same_text_is_the_same_in_any_case_and_spacing() -> None:
+    """One pair for every training text, with the first held-out text that it equals."""
+    assert exact_leaks(["A  b", "c", "a B"], ["x", "a b", "A B"]) == [(1, 0), (1, 2)]
+
+
 BAD_ROWS = [
     ([], "no rows"),
     ([*GOOD, Row("  ", "open", "train", "house")], "empty text"),
@@ -96,6 +174,8 @@ BAD_ROWS = [
         "fewer than 4 training texts for: play",
     ),
     ([*GOOD, Row("hello there", "open", "holdout", "house")], "unknown split 'holdout'"),
+    ([*GOOD, Row("hello there", " Open", "train", "house")], "differ only in case or spaces: 'open'"),
+    ([Row(r.text, r.text, "", "") for r in GOOD if r.label != "oos"], "30 texts for 30 labels are too few"),
     ([*GOOD, *(Row(r.text, "play", r.split, r.domain) for r in GOOD if r.label == "open")], "carry two labels"),
 ]
 

@@ -1,6 +1,7 @@
 """The numbers in a report mean what they say."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,3 +85,24 @@ def test_a_paired_comparison_of_equal_models_is_exactly_zero() -> None:
     worse = hits.copy()
     worse[:30] = False
     assert compare(worse, hits)["points"] < 0  # type: ignore[operator]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_an_interval_holds_its_mean_and_turns_with_the_sides(pairs: list[tuple[bool, bool]]) -> None:
+    """Lower end, mean, upper end; parent minus child is the same turned round."""
+    child, parent = (np.asarray(side) for side in zip(*pairs, strict=True))
+    one, other = compare(child, parent), compare(parent, child)
+    low, high = one["points_ci"]  # type: ignore[misc]
+    assert low - 1e-3 <= one["points"] <= high + 1e-3  # type: ignore[operator]
+    assert other["points_ci"] == pytest.approx([-high, -low], abs=1e-3)
+
+
+def test_the_paired_interval_is_as_wide_as_theory_says() -> None:
+    """Against the normal interval of a mean of differences, which 450 texts justify."""
+    random = np.random.default_rng(1)
+    parent = random.random(450) < 0.95
+    child = np.where(random.random(450) < 0.04, ~parent, parent)
+    low, high = compare(child, parent)["points_ci"]  # type: ignore[misc]
+    difference = 100 * (child.astype(float) - parent)
+    reach = 1.96 * difference.std(ddof=1) / np.sqrt(450)
+    assert (low, high) == pytest.approx((difference.mean() - reach, difference.mean() + reach), abs=0.25)

@@ -1,11 +1,19 @@
-"""Gates: limits on the numbers of an evaluation, as data. A gate that fails names itself, what was measured, why."""
+"""Gates: limits on the numbers of an evaluation, as data. A gate that fails names itself, what was measured, why.
 
+A file that asks for a number no evaluation has is refused when it is read: a gate that is optional would never fail,
+any other would never pass.
+"""
+
+import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from tickets.factory.evaluation.schema import numbers
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "number": (str,), "at_most": (int, float), "at_least": (int, float), "why": (str,), "optional": (bool,),
@@ -45,19 +53,22 @@ class Checked:
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.measured is None:
-            return f"{self.gate}: {self.number} was not measured ({self.why})"
         word = "passed" if self.passed else "failed"
+        found = "was not measured" if self.measured is None else f"is {plain(self.measured)}"
         sign = "at most" if self.comparison == "at_most" else "at least"
-        return f"{self.gate} {word}: {self.number} is {self.measured:g}, {sign} {self.limit:g} is allowed ({self.why})"
+        why = f" ({self.why})" if self.why else ""
+        return f"{self.gate} {word}: {self.number} {found}, {sign} {plain(self.limit)} is allowed{why}"
 
 
 def load_gates(path: Path | None = None) -> list[Gate]:
     """Read a TOML file of gates; by default the factory's own. Raises GateError, OSError."""
     if path is None:
-        text = resources.files(__package__).joinpath("gates.toml").read_text(encoding="utf-8")
-        return _parse(text, "gates.toml")
-    return _parse(path.read_text(encoding="utf-8"), path.name)
+        return _parse(resources.files(__package__).joinpath("gates.toml").read_text(encoding="utf-8"), "gates.toml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise GateError(f"{path.name} is not TOML: it is not UTF-8 text") from error
+    return _parse(text, path.name)
 
 
 def check(document: Mapping[str, Any], gates: Sequence[Gate]) -> list[Checked]:
@@ -83,6 +94,11 @@ def number_at(document: Mapping[str, Any], path: str) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
+def plain(number: float) -> str:
+    """For people: six digits, large numbers whole, zero without a sign."""
+    return f"{number:,.0f}" if abs(number) >= 1e6 else f"{number + 0.0:g}"
+
+
 def _parse(text: str, file: str) -> list[Gate]:
     try:
         tables = tomllib.loads(text)
@@ -105,6 +121,23 @@ def _gate(name: str, table: Any, file: str) -> Gate:  # noqa: ANN401 - whatever 
     limits = [key for key in ("at_most", "at_least") if key in table]
     if len(limits) != 1 or "number" not in table:
         raise GateError(f"{file}, gate {name!r}: give `number`, and exactly one of `at_most` and `at_least`")
-    return Gate(
-        name, table["number"], limits[0], float(table[limits[0]]), table.get("why", ""), table.get("optional", False)
-    )
+    limit = float(table[limits[0]])
+    if not math.isfinite(limit):
+        raise GateError(f"{file}, gate {name!r}: {limits[0]} cannot be {limit}; every ticket would do, or none")
+    if table["number"] not in numbers():
+        raise GateError(f"{file}, gate {name!r}: {_unknown(table['number'])}")
+    return Gate(name, table["number"], limits[0], limit, table.get("why", ""), table.get("optional", False))
+
+
+def _unknown(number: str) -> str:
+    """What to write instead: what stands in the part that was named, what looks alike, else the parts there are."""
+    parts: dict[str, list[str]] = {}
+    for one in numbers():
+        parts.setdefault(one.split(".")[0], []).append(one)
+    near = [] if number in parts else difflib.get_close_matches(number, numbers(), n=3, cutoff=0.75)
+    if near:
+        return f"there is no number {number!r}; did you mean {' or '.join(near)}?"
+    part = number.split(".")[0]
+    if part in parts:
+        return f"there is no number {number!r}; in {part} there are: {', '.join(parts[part])}"
+    return f"there is no number {number!r}; numbers begin with: {', '.join(parts)} (docs/evaluation.md has them all)"

@@ -1,6 +1,6 @@
 """Shift: the test texts as careless people would have typed them. Seeded, the same for every ticket of a domain."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +23,9 @@ class Shifted:
     def of(cls, examples: Examples, seed: int) -> "Shifted":
         """Every shift of every text; none is ever empty."""
         out: dict[str, tuple[str, ...]] = {}
-        for number, (name, change) in enumerate(SHIFTS.items()):
+        for number, (name, shift) in enumerate(SHIFTS.items()):
             random = np.random.default_rng((seed, number))
-            out[name] = tuple(change(text, random) or text for text in examples.texts)
+            out[name] = tuple(shift.change(text, random) or text for text in examples.texts)
         return cls(out)
 
 
@@ -64,6 +64,11 @@ def words_dropped(text: str, random: np.random.Generator) -> str:
     return " ".join(kept or words[:1])
 
 
+def titled(text: str, _: np.random.Generator) -> str:
+    """Every word with a capital, the rest as it is."""
+    return " ".join(word[:1].upper() + word[1:] for word in text.split(" "))
+
+
 def _neighbour(letter: str, random: np.random.Generator) -> str:
     low = letter.lower()
     for row in _KEYS:
@@ -74,14 +79,19 @@ def _neighbour(letter: str, random: np.random.Generator) -> str:
     return letter
 
 
-SHIFTS: Mapping[str, Callable[[str, np.random.Generator], str]] = {
-    "typos": typos,
-    "upper case": lambda text, _: text.upper(),
-    "truncated": truncated,
-    "words dropped": words_dropped,
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One way to change a text, and how strong it is in words. ``change`` may return nothing: the text then stays."""
+
+    strength: str
+    change: Callable[[str, np.random.Generator], str]
+
+
+# A shift's place is part of its seed: new ones come last, so that the numbers of the others stay what they were.
+SHIFTS: Mapping[str, Shift] = {
+    "typos": Shift(f"{100 * TYPO_RATE:.0f} % of letters", typos),
+    "upper case": Shift("all letters", lambda text, _: text.upper()),
+    "truncated": Shift("first half of the words", truncated),
+    "words dropped": Shift(f"{100 * DROP_RATE:.0f} % of words", words_dropped),
+    "title case": Shift("first letter of every word", titled),
 }
-
-
-def names() -> Sequence[str]:
-    """The shifts, in order."""
-    return tuple(SHIFTS)

@@ -1,42 +1,51 @@
 """The suite: every question, asked of one ticket beside its dense parent, answered in one document.
 
 Shares are fractions, losses are points of 100 (parent minus ticket: positive is worse). What the keys mean stands in
-docs/evaluation.md.
+docs/evaluation.md, which of them are numbers in `tickets.factory.evaluation.schema`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tickets.factory.data import DomainData, Examples
 from tickets.factory.evaluation import calibration
 from tickets.factory.evaluation.forgetting import forgetting, mcnemar
+from tickets.factory.evaluation.robustness import Decided, UnderShift, robustness
+from tickets.factory.evaluation.separation import OUTSIDE, Scored, losses, lost_separation, rounded, separation
 from tickets.factory.evaluation.shift import Shifted
 from tickets.factory.evaluation.subgroups import subgroups
-from tickets.factory.quality import Calibrated, Floats, auroc, compare, correct, in_scope_scores, softmax
+from tickets.factory.quality import Calibrated, Floats, compare, correct, in_scope_scores, softmax
 
 VERSION = 1
-KEEP = (0.99, 0.97, 0.95)
-"""Shares of validation in-scope texts that thresholds keep, at which out-of-scope recall is told."""
 
 Answer = Callable[[Sequence[str]], Floats]
 """Texts -> logits [n, labels + 1]."""
 
+Bools = NDArray[np.bool_]
 
-class ParentAnswers:
-    """What the parent says of the test texts and of their shifts: asked once, for all tickets of a family."""
 
-    def __init__(self, answer: Answer, data: DomainData, calibrated: Calibrated, seed: int = 0) -> None:
-        self._answer, self._data = answer, data
-        self.calibrated = calibrated
-        self.shifted = Shifted.of(without_near(data.test), seed)
+class Answers:
+    """What one model says of the test texts, of the in-scope validation texts, and of the test texts under shift. Each
+    is asked when it is first needed, and once.
+    """
+
+    def __init__(self, answer: Answer, data: DomainData, calibrated: Calibrated, shifted: Shifted) -> None:
+        self._answer = answer
+        self.data, self.calibrated, self.shifted = data, calibrated, shifted
 
     @cached_property
     def test(self) -> Floats:
         """Logits of the test texts."""
-        return self._answer(self._data.test.texts)
+        return self._answer(self.data.test.texts)
+
+    @cached_property
+    def validation(self) -> Floats:
+        """Logits of the in-scope validation texts."""
+        return self._answer(self.data.validation.of_kind("in").texts)
 
     @cached_property
     def shifts(self) -> dict[str, Floats]:
@@ -44,123 +53,124 @@ class ParentAnswers:
         return {name: self._answer(texts) for name, texts in self.shifted.texts.items()}
 
 
+class ParentAnswers(Answers):
+    """The dense parent's, to be kept for all tickets of a family. ``seed`` is of the shifts, which are made here."""
+
+    def __init__(self, answer: Answer, data: DomainData, calibrated: Calibrated, seed: int = 0) -> None:
+        super().__init__(answer, data, calibrated, Shifted.of(without_near(data.test), seed))
+
+
 def evaluate_ticket(
-    answer: Answer, parent: ParentAnswers | None, data: DomainData, calibrated: Calibrated, *, seed: int = 0
+    answer: Answer,
+    parent: ParentAnswers | None,
+    data: DomainData,
+    calibrated: Calibrated,
+    *,
+    seed: int = 0,
+    cost: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The whole document. Without a parent the parts that compare are left out."""
-    test, kinds = data.test, np.asarray(data.test.kinds)
-    logits = answer(test.texts)
-    hits, inside = correct(logits, test.targets, kinds), kinds == "in"
+    """The whole document. Without a parent the parts that compare are left out.
+
+    ``seed`` is of the shifts where there is no parent; with one, its shifts are used. ``cost``: bytes and times that
+    were measured elsewhere (`tickets.factory.speed.cost`). Raises ValueError for a parent that answered other data.
+    """
+    if parent is not None and parent.data.test.texts != data.test.texts:
+        raise ValueError("the parent answered other test texts than the ticket is to be measured on")
+    shifted = parent.shifted if parent is not None else Shifted.of(without_near(data.test), seed)
+    asked = Answers(answer, data, calibrated, shifted)
+    hits, scored = _hits(asked), _scored(asked)
     document: dict[str, Any] = {
         "version": VERSION,
         "accuracy": {"in_scope": _share(hits)},
-        "calibration": _calibration(logits, test, calibrated),
-        "out_of_scope": _out_of_scope(logits, answer(data.validation.texts), data, calibrated),
+        "calibration": _calibration(asked.test, data.test, calibrated),
+        "out_of_scope": separation(scored),
         "subgroups": subgroups(data, {"ticket": hits}),
     }
-    told = without_near(test)
-    clean = _decided(logits[kinds != "near"], told, calibrated)
-    shifted = parent.shifted if parent is not None else Shifted.of(told, seed)
-    under = {name: _decided(answer(texts), told, calibrated) for name, texts in shifted.texts.items()}
-    document["shift"] = {name: one | _drops(clean, one) for name, one in under.items()}
+    under = _under_shift(asked)
     if parent is None:
-        return document
-    theirs = correct(parent.test, test.targets, kinds)
-    document["accuracy"] |= _accuracy_loss(hits, theirs)
-    document["agreement"] = _agreement(logits, parent.test, calibrated, parent.calibrated)
-    document["forgetting"] = forgetting(hits, theirs, test.targets[inside], data.labels)
+        document["shift"] = robustness(under, None)
+    else:
+        document["shift"] = robustness(under, _under_shift(parent))
+        _against(document, asked, parent)
+    return document | ({} if cost is None else {"cost": dict(cost)})
+
+
+def _against(document: dict[str, Any], asked: Answers, parent: Answers) -> None:
+    """Add what compares the ticket with its parent."""
+    data, hits, theirs = asked.data, _hits(asked), _hits(parent)
+    inside = np.asarray(data.test.kinds) == "in"
+    document["accuracy"] |= {
+        "parent": _share(theirs), **losses(compare(hits, theirs)), "mcnemar_p": round(mcnemar(hits, theirs), 6)
+    }  # fmt: skip
+    document["agreement"] = _agreement(asked, parent)
+    document["forgetting"] = forgetting(hits, theirs, data.test.targets[inside], data.labels)
     document["subgroups"] = subgroups(data, {"ticket": hits, "parent": theirs})
-    _against(document, parent, data)
-    return document
-
-
-def _accuracy_loss(hits: Any, theirs: Any) -> dict[str, Any]:  # noqa: ANN401 - arrays of bool
-    gain = compare(hits, theirs)
-    low, high = gain["points_ci"]  # type: ignore[misc]
-    return {
-        "parent": _share(theirs), "loss_points": -float(gain["points"]),  # type: ignore[arg-type]
-        "loss_points_ci": [-high, -low], "loss_points_at_most": -low, "mcnemar_p": round(mcnemar(hits, theirs), 6),
-    }  # fmt: skip
-
-
-def _against(document: dict[str, Any], parent: ParentAnswers, data: DomainData) -> None:
-    """Add what the parent gives for the same numbers."""
-    test = data.test
-    theirs = _calibration(parent.test, test, parent.calibrated)
+    ece = _calibration(parent.test, data.test, parent.calibrated)["ece"]
     document["calibration"] |= {
-        "parent_ece": theirs["ece"], "ece_increase": round(document["calibration"]["ece"] - theirs["ece"], 5)
+        "parent_ece": ece, "ece_increase": rounded(document["calibration"]["ece"] - ece, 5)
     }  # fmt: skip
-    kinds, told = np.asarray(test.kinds), without_near(test)
-    base = _decided(parent.test[kinds != "near"], told, parent.calibrated)
-    scores = in_scope_scores(parent.test, parent.calibrated)
-    for kind in ("out", "near"):
-        if (kinds == kind).any():
-            mine = document["out_of_scope"][kind]
-            their_auroc = auroc(scores[kinds == "in"], scores[kinds == kind])
-            recall = float((scores[kinds == kind] < parent.calibrated.threshold).mean())
-            mine |= {
-                "auroc_loss": round(their_auroc - mine["auroc"], 5),
-                "recall_loss_points": round(100 * (recall - mine["recall"]), 3),
-            }  # fmt: skip
-    extra = []
-    for name, shift in document["shift"].items():
-        there = _drops(base, _decided(parent.shifts[name], told, parent.calibrated))
-        shift["parent_drop_points"] = there["drop_points"]
-        shift["extra_drop_points"] = round(shift["drop_points"] - there["drop_points"], 3)
-        extra.append(shift["extra_drop_points"])
-    document["shift_extra_drop_points"] = max(extra)
+    for kind in OUTSIDE:
+        if kind in document["out_of_scope"]:
+            document["out_of_scope"][kind] |= lost_separation(_scored(asked), _scored(parent), kind)
+    document["shift_extra_drop_points"] = max(shift["extra_drop_points"] for shift in document["shift"].values())
+
+
+def _hits(asked: Answers) -> Bools:
+    test = asked.data.test
+    return correct(asked.test, test.targets, np.asarray(test.kinds))
+
+
+def _scored(asked: Answers) -> Scored:
+    return Scored.of(
+        in_scope_scores(asked.test, asked.calibrated), asked.data.test.kinds,
+        in_scope_scores(asked.validation, asked.calibrated), asked.calibrated.threshold,
+    )  # fmt: skip
+
+
+def _under_shift(asked: Answers) -> UnderShift:
+    """Without other domains' texts, clean ones too."""
+    told = without_near(asked.data.test)
+    clean = asked.test[np.asarray(asked.data.test.kinds) != "near"]
+    return UnderShift(
+        Decided.of(clean, told, asked.calibrated),
+        {name: Decided.of(logits, told, asked.calibrated) for name, logits in asked.shifts.items()},
+    )
 
 
 def _calibration(logits: Floats, test: Examples, calibrated: Calibrated) -> dict[str, Any]:
+    temperature = calibrated.temperature
+    inside = np.asarray(test.kinds) == "in"
     before = calibration.reliability(logits, test.targets, 1.0)
-    after = calibration.reliability(logits, test.targets, calibrated.temperature)
+    after = calibration.reliability(logits, test.targets, temperature)
+    in_scope = calibration.reliability(logits[inside], test.targets[inside], temperature)
     return {
-        "temperature": calibrated.temperature,
+        "temperature": temperature,
         "ece_before": round(calibration.expected_error(before), 5),
         "ece": round(calibration.expected_error(after), 5),
-        "ece_equal_mass": round(calibration.equal_mass_error(logits, test.targets, calibrated.temperature), 5),
-        **calibration.proper_scores(logits, test.targets, calibrated.temperature),
+        "ece_in_scope": round(calibration.expected_error(in_scope), 5),
+        "ece_equal_mass_before": round(calibration.equal_mass_error(logits, test.targets, 1.0), 5),
+        "ece_equal_mass": round(calibration.equal_mass_error(logits, test.targets, temperature), 5),
+        **calibration.proper_scores(logits, test.targets, temperature),
         "bins": {"before": before, "after": after},
     }
 
 
-def _out_of_scope(logits: Floats, validation: Floats, data: DomainData, calibrated: Calibrated) -> dict[str, Any]:
-    kinds = np.asarray(data.test.kinds)
-    scores = in_scope_scores(logits, calibrated)
-    held = in_scope_scores(validation, calibrated)[np.asarray(data.validation.kinds) == "in"]
-    out: dict[str, Any] = {"kept": _share(scores[kinds == "in"] >= calibrated.threshold)}
-    for kind in ("out", "near"):
-        outside = scores[kinds == kind]
-        if len(outside):
-            out[kind] = {
-                "recall": _share(outside < calibrated.threshold),
-                "auroc": round(auroc(scores[kinds == "in"], outside), 5),
-                "recall_at": {
-                    f"{100 * keep:.0f}": _share(outside < np.quantile(held, 1 - keep)) for keep in KEEP
-                },
-            }  # fmt: skip
-    return out
-
-
-def _agreement(logits: Floats, parent: Floats, mine: Calibrated, theirs: Calibrated) -> dict[str, float]:
-    """Share of all test texts with the parent's best answer, and the mean divergence from its chances in nats."""
-    p, q = softmax(parent, theirs.temperature).astype(np.float64), softmax(logits, mine.temperature).astype(np.float64)
+def _agreement(asked: Answers, parent: Answers) -> dict[str, float]:
+    """Shares of test texts with the parent's answer, and the mean divergence from its chances in nats."""
+    p, q = (softmax(one.test, one.calibrated.temperature).astype(np.float64) for one in (parent, asked))
     kl = (p * (np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(q, 1e-12)))).sum(axis=1)
-    same = logits.argmax(axis=1) == parent.argmax(axis=1)
-    return {"share": _share(same), "churn": round(1 - float(same.mean()), 5), "mean_kl": round(float(kl.mean()), 5)}
+    same = asked.test.argmax(axis=1) == parent.test.argmax(axis=1)
+    inside = np.asarray(asked.data.test.kinds) == "in"
+    return {
+        "share": _share(same), "churn": round(1 - float(same.mean()), 5),
+        "in_scope": _share((_served(asked) == _served(parent))[inside]), "mean_kl": rounded(kl.mean(), 5),
+    }  # fmt: skip
 
 
-def _decided(logits: Floats, test: Examples, calibrated: Calibrated) -> dict[str, float]:
-    kinds = np.asarray(test.kinds)
-    out = {"accuracy": _share(correct(logits, test.targets, kinds))}
-    if (kinds == "out").any():
-        refused = in_scope_scores(logits, calibrated)[kinds == "out"] < calibrated.threshold
-        out["out_of_scope_recall"] = _share(refused)
-    return out
-
-
-def _drops(clean: dict[str, float], shifted: dict[str, float]) -> dict[str, float]:
-    return {"drop_points": round(100 * (clean["accuracy"] - shifted["accuracy"]), 3)}
+def _served(asked: Answers) -> NDArray[np.int64]:
+    """What a client is told of each test text at the frozen threshold: the best label, or -1 for refused."""
+    kept = in_scope_scores(asked.test, asked.calibrated) >= asked.calibrated.threshold
+    return np.asarray(np.where(kept, asked.test[:, :-1].argmax(axis=1), -1))
 
 
 def without_near(examples: Examples) -> Examples:
@@ -171,5 +181,5 @@ def without_near(examples: Examples) -> Examples:
     )
 
 
-def _share(values: Any) -> float:  # noqa: ANN401 - an array of bool
+def _share(values: Bools) -> float:
     return round(float(np.mean(values)), 5)
