@@ -24,7 +24,9 @@ DOMAINS = (
     "banking", "travel", "credit_cards", "meta", "home", "kitchen_and_dining", "auto_and_commute", "utility", "work",
     "small_talk",
 )  # fmt: skip
-WHOLE = ("--copies", "3", "--epochs", "15")
+CLINC150 = ("--copies", "2", "--epochs", "15")
+BANKING77 = ("--copies", "2", "--epochs", "20")
+ONE_DOMAIN = ("--teachers", "2")
 MODELS = ("tf-idf-linear-svm", "zero-layer-control", "dense-parent")
 NUMBERS = ("in_scope_accuracy", "out_of_scope_recall", "out_of_scope_auroc", "expected_calibration_error")
 
@@ -109,12 +111,12 @@ def by_tier(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 def _data(name: str, folder: Path) -> list[str]:
     if name == "banking77":
         files = ["--data", str(folder / "banking77_train.csv"), "--test", str(folder / "banking77_test.csv")]
-        return [*files, "--domain", name, *WHOLE]
+        return [*files, "--domain", name, *BANKING77]
     if name == "clinc150":
-        return ["--data", str(folder / "clinc150_full.json"), "--domain", "all", *WHOLE]
+        return ["--data", str(folder / "clinc150_full.json"), "--domain", "all", *CLINC150]
     if name not in DOMAINS:
         raise click.UsageError(f"no data set {name!r}; there are: clinc150, banking77, domains, {', '.join(DOMAINS)}")
-    return ["--data", str(folder / "clinc150_full.json"), "--domain", name]
+    return ["--data", str(folder / "clinc150_full.json"), "--domain", name, *ONE_DOMAIN]
 
 
 def _keep(name: str, options: Sequence[str], record: RunRecord) -> None:

@@ -12,7 +12,7 @@ ScoreKind = Literal["fisher", "taylor"]
 Control = Literal["random", "worst", "reinit"]
 CONTROLS: tuple[Control, ...] = ("random", "worst", "reinit")
 
-FULL_SPEEDUP, FEWEST_EPOCHS = 16.0, 4
+FULL_SPEEDUP, FEWEST_EPOCHS = 32.0, 3
 DEFAULT_TIERS = "accurate=4x,balanced=8x,fast=16x,instant=32x"
 _ASK = re.compile(
     r"(?P<speedup>\d+(?:\.\d+)?)x(?:@(?P<width>\d+))?|(?P<ms>\d+(?:\.\d+)?)ms(?:@(?P<mswidth>\d+))?"
@@ -69,7 +69,8 @@ class Plan:
 
     def student_of(self, ask: Ask) -> Recipe:
         """How a tier's child is trained: a slow tier starts close to its parent and costs much per epoch, so it has
-        fewer epochs, in proportion to its speed-up below `FULL_SPEEDUP`, but at least `FEWEST_EPOCHS`.
+        fewer epochs, in proportion to its speed-up below `FULL_SPEEDUP`, but at least `FEWEST_EPOCHS`. So all tiers
+        take about the same time.
         """
         if not ask.speedup:
             return self.student
