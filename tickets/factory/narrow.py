@@ -1,22 +1,19 @@
 """Narrowing: an encoder whose residual stream has fewer coordinates, for the smallest tiers.
 
-`project` writes the stream in a smaller basis. Its principal directions lose least (SliceGPT, Ashkboos et al. 2024,
-section 3.2); some of its own coordinates are a basis too (hidden masks as in CoFi, Xia et al. 2022, section 3.1).
-SliceGPT is exact because it rotates a stream that is normalized by its length alone, before each sub-layer. BERT's
-norms come after, centre, and scale every coordinate for itself: what they get wrong is for distillation to mend.
+`project` writes the stream in a smaller basis: here some of its own coordinates (hidden masks as in CoFi, Xia et al.
+2022, section 3.1). SliceGPT (Ashkboos et al. 2024, section 3.2) takes principal directions, and is exact because it
+rotates a stream that is normalized by its length alone, before each sub-layer. BERT's norms come after, centre, and
+scale every coordinate for itself: what they get wrong is for distillation to mend.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from tickets.factory.encoder import PAD_ID, Classifier
+from tickets.factory.encoder import Classifier
 from tickets.factory.fisher import Scores
-from tickets.factory.tokens import batches, pad
 
 
 def choose_hidden(scores: Scores, width: int) -> tuple[int, ...]:
@@ -24,37 +21,6 @@ def choose_hidden(scores: Scores, width: int) -> tuple[int, ...]:
     _check(width, len(scores.hidden))
     best = np.argsort(-scores.hidden, kind="stable")[:width]
     return tuple(sorted(int(i) for i in best))
-
-
-def directions(parent: Classifier, ids: list[NDArray[np.int64]], width: int) -> Tensor:
-    """The principal directions of the residual stream over the tokens of ``ids``, [hidden, width], orthonormal.
-
-    After the embeddings and after every sub-layer the stream counts alike, whatever its length there. Raises ValueError
-    for more directions than coordinates.
-    """
-    hidden = parent.shape.hidden
-    _check(width, hidden)
-    second = torch.zeros(hidden, hidden, dtype=torch.float64)
-    keep: list[Tensor] = []
-
-    def add(_: nn.Module, __: Any, normed: Tensor) -> None:  # noqa: ANN401 - as torch calls hooks
-        real = normed[keep[0]].double()
-        second.add_(real.T @ real / real.square().mean())
-
-    norms = [module for module in parent.modules() if isinstance(module, nn.LayerNorm)]
-    handles = [norm.register_forward_hook(add) for norm in norms]
-    try:
-        with torch.no_grad():
-            parent.eval()
-            for index in batches([len(i) for i in ids], 64):
-                batch = torch.from_numpy(pad([ids[i] for i in index]))
-                keep[:] = [batch != PAD_ID]
-                parent(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    _, basis = torch.linalg.eigh(second)  # in ascending order
-    return torch.as_tensor(basis[:, hidden - width :].flip(1).float().contiguous())
 
 
 def narrow(parent: Classifier, keep: tuple[int, ...]) -> Classifier:

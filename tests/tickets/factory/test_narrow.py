@@ -1,8 +1,7 @@
-"""Narrow encoders: all coordinates are the parent, fewer are the chosen ones, directions lose least."""
+"""Narrow encoders: all coordinates are the parent, fewer are the chosen ones."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="the factory's libraries are not installed")
@@ -11,7 +10,7 @@ import torch
 
 from tickets.factory.encoder import Classifier, Shape, parameters
 from tickets.factory.fisher import random_scores
-from tickets.factory.narrow import choose_hidden, directions, narrow, project
+from tickets.factory.narrow import choose_hidden, narrow, project
 from tickets.factory.shrink import Kept, cut
 
 pytestmark = [pytest.mark.torch]
@@ -24,7 +23,6 @@ SHAPES = {
     "no layers": replace(SHAPE, heads=(), neurons=(), sources=()),
 }
 BATCH = torch.tensor([[5, 9, 3, 7], [8, 2, 0, 0], [1, 39, 6, 0]])
-TEXTS = [np.random.default_rng(i).integers(1, 40, 3 + i % 7) for i in range(60)]
 
 
 def parent_of(shape: Shape) -> Classifier:
@@ -85,30 +83,3 @@ def test_the_best_scored_coordinates_stay() -> None:
     for width in (0, 65):
         with pytest.raises(ValueError, match=f"cannot keep {width} of 64"):
             choose_hidden(scores, width)
-
-
-def test_directions_are_orthonormal_and_the_first_ones_carry_most() -> None:
-    """Of the residual stream after the embeddings and every sub-layer; the model is left as it was."""
-    parent = parent_of(SHAPE)
-    basis = directions(parent, TEXTS, 64)
-    torch.testing.assert_close(basis.T @ basis, torch.eye(64), atol=1e-5, rtol=0)
-    torch.testing.assert_close(directions(parent, TEXTS, 16), basis[:, :16])
-    with torch.no_grad():
-        stream = torch.cat([parent.embeddings(torch.from_numpy(one)[None])[0] for one in TEXTS])
-    carried = (stream @ basis).square().sum(0)
-    assert carried[:16].sum() > carried[16:].sum() / 3
-    assert all(not module._forward_hooks for module in parent.modules())
-    with pytest.raises(ValueError, match="cannot keep 65 of 64"):
-        directions(parent, TEXTS, 65)
-
-
-def test_directions_find_the_coordinates_that_are_in_use() -> None:
-    """Where a stream only has 24 coordinates, 24 directions hold all of it."""
-    parent = parent_of(replace(SHAPE, heads=(), neurons=(), sources=()))
-    with torch.no_grad():
-        parent.embeddings.norm.weight[24:] = 0
-        parent.embeddings.norm.bias[24:] = 0
-    basis = directions(parent, TEXTS, 24)
-    with torch.no_grad():
-        stream = parent.embeddings(BATCH)
-    torch.testing.assert_close(stream @ basis @ basis.T, stream, atol=1e-4, rtol=0)
