@@ -74,6 +74,7 @@ def table() -> None:
         click.echo(f"\n{name}: seeds {family['result']['seeds']}, {family['seconds'] / 60:.0f} minutes of work\n")
         for line in rows(family["result"]):
             click.echo(line)
+        click.echo("\nminutes: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in minutes(family["stages"])))
     ten = [families[name]["result"] for name in DOMAINS if name in families]
     if ten:
         click.echo(f"\n{len(ten)} domains: loss against the dense parent in points, median and worst")
@@ -94,6 +95,14 @@ def rows(result: Mapping[str, Any]) -> list[str]:
         shown = f"{speed[0]:.1f}x [{speed[1]:.1f}, {speed[2]:.1f}]" if speed else ""
         out.append("| " + " | ".join([name, *cells, size, shown]) + " |")
     return out
+
+
+def minutes(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """What each kind of stage took altogether, in the order of the run; what an older run left counts as it was."""
+    spent: dict[str, float] = {}
+    for stage in stages:
+        spent[stage["name"]] = spent.get(stage["name"], 0.0) + stage["seconds"] / 60
+    return list(spent.items())
 
 
 def by_tier(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
