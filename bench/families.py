@@ -26,7 +26,7 @@ DOMAINS = (
 )  # fmt: skip
 CLINC150 = ("--copies", "2", "--epochs", "15")
 BANKING77 = ("--copies", "2", "--epochs", "20")
-ONE_DOMAIN = ("--teachers", "2", "--epochs", "16", "--measure-seconds", "30")
+ONE_DOMAIN = ("--teachers", "1", "--copies", "2", "--epochs", "16", "--measure-seconds", "30")
 MODELS = ("tf-idf-linear-svm", "zero-layer-control", "dense-parent")
 NUMBERS = ("in_scope_accuracy", "out_of_scope_recall", "out_of_scope_auroc", "expected_calibration_error")
 

@@ -1,9 +1,15 @@
-"""Scores: how much the loss minds when a head, a neuron, a sub-layer or a hidden coordinate goes.
+"""Scores: how much the distillation loss minds when a head, a neuron, a sub-layer or a hidden coordinate goes.
 
 ``fisher``: diagonal Fisher information of mask variables at one (Kwon et al. 2022, "A Fast Post-Training Pruning
-Framework for Transformers", section 4.1), the sum over examples of the squared gradient of the distillation loss with
-respect to each example's own gate. ``taylor``, the challenger: the sum of the gradients' absolute values (Michel et al.
-2019, "Are Sixteen Heads Really Better than One?", section 3.3).
+Framework for Transformers", section 4.1), the sum over examples of a squared gradient with respect to each example's
+own gate. ``taylor``, the challenger: of the gradient's absolute value (Michel et al. 2019, "Are Sixteen Heads Really
+Better than One?", section 3.3).
+
+Both papers take the gradient of the loss with true labels. That of the distillation loss itself says nothing: a child
+begins where its teachers are, at the minimum, where the gradient vanishes. Its curvature does not, and is the Fisher
+information of the teachers' distribution: so the gradient is taken of the logits along a random direction whose
+covariance is that distribution's, diag(p) - pp', once for every example (Martens 2020, "New Insights and Perspectives
+on the Natural Gradient Method": the Gauss-Newton matrix of such losses is the Fisher matrix).
 """
 
 from dataclasses import dataclass, replace
@@ -13,10 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tickets.factory.encoder import Classifier, Gates, Shape
+from tickets.factory.quality import softmax
 from tickets.factory.tokens import batches, pad
+
+TEMPERATURE = 2.0
+"""Of the teachers' answers, as in distillation: what they hold for possible counts too."""
 
 Floats = NDArray[np.float64]
 
@@ -36,25 +45,37 @@ class Scores:
 def score(
     model: Classifier,
     ids: list[NDArray[np.int64]],
-    teacher_logits: NDArray[np.float32],
+    along: NDArray[np.float32],
     kind: Literal["fisher", "taylor"] = "fisher",
 ) -> Scores:
-    """Scores under the distillation loss over the given texts, in fp32. ``model`` is left unchanged."""
+    """Scores over the given texts, in fp32. ``model`` is left unchanged.
+
+    ``along`` [texts, classes]: the direction in which each text's logits are looked at; see `directions`.
+    """
     shape = model.shape
     sums = [torch.zeros(gate.shape[1], dtype=torch.float64) for gate in _flat(_ones(shape, 1))]
     model.eval()
     for index in batches([len(i) for i in ids], 64):
         gates = _ones(shape, len(index))
         logits, _ = model(torch.from_numpy(pad([ids[i] for i in index])), gates)
-        target = torch.from_numpy(teacher_logits[index]).softmax(-1)
-        # The sum (not the mean) over the batch: each example's gates see only its own loss.
-        loss = functional.kl_div(logits.log_softmax(-1), target, reduction="sum")
-        for total, gradient in zip(sums, _gradients(loss, _flat(gates)), strict=True):
+        # The sum (not the mean) over the batch: each example's gates see only its own direction.
+        said = (logits * torch.from_numpy(along[index])).sum()
+        for total, gradient in zip(sums, _gradients(said, _flat(gates)), strict=True):
             total += (gradient.square() if kind == "fisher" else gradient.abs()).sum(0)
     arrays = [total.numpy() for total in sums]
     layers = shape.layers
     sublayers = np.stack(arrays[2 * layers : 3 * layers]) if layers else np.zeros((0, 2))
     return Scores(tuple(arrays[:layers]), tuple(arrays[layers : 2 * layers]), sublayers, arrays[-1])
+
+
+def directions(teacher_logits: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """For each text a normal draw [classes] of covariance diag(p) - pp', p what its teachers say at `TEMPERATURE`.
+
+    ``teacher_logits`` [texts, classes].
+    """
+    chances = softmax(teacher_logits, TEMPERATURE)
+    draws = np.sqrt(chances) * np.random.default_rng(seed).standard_normal(chances.shape, np.float32)
+    return np.asarray(draws - chances * draws.sum(axis=1, keepdims=True), np.float32)
 
 
 def random_scores(shape: Shape, seed: int) -> Scores:
@@ -79,9 +100,9 @@ def reversed_scores(scores: Scores) -> Scores:
     )
 
 
-def _gradients(loss: Tensor, gates: list[Tensor]) -> list[Tensor]:
+def _gradients(said: Tensor, gates: list[Tensor]) -> list[Tensor]:
     """Of each gate; a gate of something that is not there has none, which is zero."""
-    found = torch.autograd.grad(loss, gates, allow_unused=True)
+    found = torch.autograd.grad(said, gates, allow_unused=True)
     return [
         torch.zeros_like(gate, dtype=torch.float64) if gradient is None else gradient.double()
         for gate, gradient in zip(gates, found, strict=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tickets.factory.encoder import Classifier, Shape
-from tickets.factory.fisher import Scores, random_scores, reversed_scores, score
+from tickets.factory.fisher import Scores, directions, random_scores, reversed_scores, score
 from tickets.factory.graph import build_fp32
 from tickets.factory.latency import LatencyTable, Workload, host, measure_graph, measure_table, workload_of
 from tickets.factory.models import from_backbone, load_model, save_model
@@ -34,6 +34,9 @@ from tickets.factory.train import Corpus, Recipe, Signals
 SCORED_TEXTS = 2048
 MARGIN = 0.98
 """Of a budget that is used: what is measured later, in other company, must still fit."""
+
+SCORES = "of the curvature of the distillation loss"
+"""How structures are scored: those of other scores are not reused."""
 
 CLOCK = "thread time, quartile, in turns with a yardstick"
 """How costs are measured: tables of another clock are not comparable."""
@@ -107,8 +110,8 @@ class Tiers:
             np.savez(folder / "scores.npz", sublayers=scores.sublayers, **_by_layer(scores))
 
         inputs = {
-            "parent": parent.key, "signals": signals.key, "ask": str(ask), "score": plan.score, "seed": plan.seed,
-            "vocabulary": plan.vocabulary, "rank": plan.rank, "activation": plan.activation,
+            "parent": parent.key, "signals": signals.key, "ask": str(ask), "score": [plan.score, SCORES],
+            "seed": plan.seed, "vocabulary": plan.vocabulary, "rank": plan.rank, "activation": plan.activation,
         }  # fmt: skip
         if latency is not None and ask.target is None:
             inputs["latency"] = latency.key
@@ -183,7 +186,7 @@ class Tiers:
         index = train.half_inside(SCORED_TEXTS, plan.seed)
         said: Signals = taught(train, signals)[1]
         ids: list[NDArray[np.int64]] = vocabulary.encode([train.texts[i] for i in index])
-        return score(model, ids, said.logits[index], plan.score)
+        return score(model, ids, directions(said.logits[index], plan.seed), plan.score)
 
     def _small(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
         """The parent over the domain's vocabulary, with a narrow word table where the plan has a rank."""
