@@ -104,7 +104,7 @@ class Tiers:
         shop, plan = self._shop, self._shop.plan
 
         def build(folder: Path) -> None:
-            model, vocabulary = self._small(parent)
+            model, vocabulary = self.small(parent)
             scores = self._scores(model, vocabulary, signals)
             _write(folder, self._search(model, scores, ask, latency))
             np.savez(folder / "scores.npz", sublayers=scores.sublayers, **_by_layer(scores))
@@ -123,7 +123,7 @@ class Tiers:
         recipe = plan.student_of(ask)
 
         def build(folder: Path) -> None:
-            model, vocabulary = self._small(parent)
+            model, vocabulary = self.small(parent)
             found = load_found(structure)
             kept = found.kept
             if kind in ("random", "worst"):
@@ -150,7 +150,7 @@ class Tiers:
         shop, plan = self._shop, self._shop.plan
 
         def build(folder: Path) -> None:
-            model, vocabulary = self._small(parent)
+            model, vocabulary = self.small(parent)
             child = cut(model, Kept((), (), ()), plan.activation)
             self._distil(child, vocabulary, signals, plan.control, folder, "zero layers", seed)
 
@@ -159,6 +159,18 @@ class Tiers:
             "vocabulary": plan.vocabulary, "rank": plan.rank, **shop.compute.described(),
         }  # fmt: skip
         return shop.runs.stage("zero", inputs, build)
+
+    def small(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
+        """The parent over the domain's vocabulary, with a narrow word table where the plan has a rank."""
+        model, vocabulary = load_model(parent.path)
+        plan = self._shop.plan
+        if model.shape.rank or len(vocabulary.rows) <= plan.vocabulary:
+            return model, vocabulary
+        small = self._shop.vocabulary()
+        place = {int(row): i for i, row in enumerate(vocabulary.rows)}
+        rows = np.asarray([place[int(row)] for row in small.rows], np.int64)
+        counts = piece_counts(small, self._shop.weighted_texts())
+        return with_vocabulary(model, rows, plan.max_tokens, rank=plan.rank, counts=counts), small
 
     def _distil(
         self, child: Classifier, vocabulary: Vocabulary, signals: Stage, recipe: Recipe, folder: Path, title: str,
@@ -187,18 +199,6 @@ class Tiers:
         said: Signals = taught(train, signals)[1]
         ids: list[NDArray[np.int64]] = vocabulary.encode([train.texts[i] for i in index])
         return score(model, ids, directions(said.logits[index], plan.seed), plan.score)
-
-    def _small(self, parent: Stage) -> tuple[Classifier, Vocabulary]:
-        """The parent over the domain's vocabulary, with a narrow word table where the plan has a rank."""
-        model, vocabulary = load_model(parent.path)
-        plan = self._shop.plan
-        if model.shape.rank or len(vocabulary.rows) <= plan.vocabulary:
-            return model, vocabulary
-        small = self._shop.vocabulary()
-        place = {int(row): i for i, row in enumerate(vocabulary.rows)}
-        rows = np.asarray([place[int(row)] for row in small.rows], np.int64)
-        counts = piece_counts(small, self._shop.weighted_texts())
-        return with_vocabulary(model, rows, plan.max_tokens, rank=plan.rank, counts=counts), small
 
     def _whole_shape(self, vocabulary: int) -> Shape:
         backbone, plan = self._shop.backbone, self._shop.plan
