@@ -26,9 +26,10 @@ DOMAINS = (
 )  # fmt: skip
 CLINC150 = ("--copies", "2", "--epochs", "15")
 BANKING77 = ("--copies", "2", "--epochs", "20")
-ONE_DOMAIN = ("--teachers", "1", "--copies", "2", "--epochs", "16", "--measure-seconds", "30")
+ONE_DOMAIN = ("--teachers", "2", "--copies", "3", "--epochs", "16", "--measure-seconds", "30")
 MODELS = ("tf-idf-linear-svm", "zero-layer-control", "dense-parent")
 NUMBERS = ("in_scope_accuracy", "out_of_scope_recall", "out_of_scope_auroc", "expected_calibration_error")
+HEAD = ("", "accuracy, %", "out-of-scope recall, %", "AUROC, %", "ECE, %", "bytes", "speed")
 
 
 @click.group(epilog="Example: python -m bench.families run --data-dir data/ clinc150 banking77 domains")
@@ -83,9 +84,9 @@ def table() -> None:
 
 
 def rows(result: Mapping[str, Any]) -> list[str]:
-    """A line per model: means over the seeds, with the range in brackets."""
+    """A Markdown line per model: means over the seeds, with the range in brackets; shares in percent."""
     tiers = [f"{result['domain']}-{tier['tier']}" for tier in result["tiers"]]
-    out = ["| model | accuracy | out-of-scope recall | AUROC | ECE | bytes | speed |", "|---|---|---|---|---|---|---|"]
+    out = [_cells(HEAD), _cells(["---"] * len(HEAD))]
     for name in (*MODELS, *tiers):
         entry = result["models"][name]
         seeds = entry.get("by_seed") or [entry]
@@ -93,7 +94,7 @@ def rows(result: Mapping[str, Any]) -> list[str]:
         speed = entry.get("speed", {}).get("speedup")
         size = f"{entry['bytes'] / 1e6:.2f} MB" if "bytes" in entry else ""
         shown = f"{speed[0]:.1f}x [{speed[1]:.1f}, {speed[2]:.1f}]" if speed else ""
-        out.append("| " + " | ".join([name, *cells, size, shown]) + " |")
+        out.append(_cells([name.removeprefix(f"{result['domain']}-"), *cells, size, shown]))
     return out
 
 
@@ -144,7 +145,12 @@ def _without_folders(options: Sequence[str]) -> list[str]:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return ""
-    return f"{statistics.mean(values):.4f}" + (f" [{min(values):.4f}, {max(values):.4f}]" if len(values) > 1 else "")
+    known = [100 * value for value in values]
+    return f"{statistics.mean(known):.2f}" + (f" [{min(known):.2f}, {max(known):.2f}]" if len(known) > 1 else "")
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

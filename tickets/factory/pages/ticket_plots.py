@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tickets.factory.numbers import at, dicts, items, number
 from tickets.factory.pages.family import Family, Tier
 from tickets.factory.pages.ink import MARKS, Ink, Picture, draw
-from tickets.factory.pages.words import clipped, plain
+from tickets.factory.pages.words import clipped, percent, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ def reliability(family: Family) -> Picture | None:
     if not found:
         return None
     told = "; ".join(
-        f"{t.name}: error {plain(number(at(c, 'ece_before')))} before, {plain(number(at(c, 'ece')))} after"
+        f"{t.name}: error {percent(number(at(c, 'ece_before')))} before, {percent(number(at(c, 'ece')))} after"
         for t, c in found
     )
     columns = min(len(found), 4) if len(found) != 4 else 2
@@ -54,7 +54,7 @@ def _reliability(figure: "Figure", ink: Ink, found: Sequence[tuple[Tier, Any]], 
                 [c for c, *_ in known], [a for _, a, _ in known],
                 s=[14 + 90 * math.sqrt(max(0.0, n) / most) for *_, n in known],
                 facecolors=ink.ground if hollow else colour, edgecolors=colour, linewidths=1.4, zorder=3,
-                label=f"{key}: error {plain(number(at(calibration, error)))}",
+                label=f"{key}: error {percent(number(at(calibration, error)))}",
             )  # fmt: skip
         axes.set_title(clipped(tier.name, 24))
         legend = axes.legend(loc="upper left", markerscale=0.6, handletextpad=0.3)
