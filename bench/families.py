@@ -78,9 +78,9 @@ def table() -> None:
         click.echo("\nminutes: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in minutes(family["stages"])))
     ten = [families[name]["result"] for name in DOMAINS if name in families]
     if ten:
-        click.echo(f"\n{len(ten)} domains: loss against the dense parent in points, median and worst")
-        for tier, losses in by_tier(ten).items():
-            click.echo(f"{tier:12} median {statistics.median(losses):+.2f}  worst {max(losses):+.2f}")
+        click.echo(f"\n{len(ten)} domains: loss against the dense parent in points\n")
+        for line in losses(ten):
+            click.echo(line)
 
 
 def rows(result: Mapping[str, Any]) -> list[str]:
@@ -106,15 +106,15 @@ def minutes(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
     return list(spent.items())
 
 
-def by_tier(results: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Per tier, what each domain's ticket loses against its dense parent, in points, mean over seeds."""
-    out: dict[str, list[float]] = {}
-    for result in results:
-        models, domain = result["models"], result["domain"]
-        for tier in result["tiers"]:
-            pairs = zip(models["dense-parent"]["by_seed"], models[f"{domain}-{tier['tier']}"]["by_seed"], strict=True)
-            losses = [100 * (a["in_scope_accuracy"] - b["in_scope_accuracy"]) for a, b in pairs]
-            out.setdefault(tier["tier"], []).append(statistics.mean(losses))
+def losses(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown: what each domain's tickets lose in accuracy, recall and AUROC, in points; the median, the worst."""
+    tiers = [tier["tier"] for tier in results[0]["tiers"]]
+    out = [_cells(["", *tiers]), _cells(["---"] * (1 + len(tiers)))]
+    lost = [[[_lost(result, tier, key) for key in NUMBERS[:3]] for tier in tiers] for result in results]
+    out += [_cells([one["domain"], *map(_points, row)]) for one, row in zip(results, lost, strict=True)]
+    for name, taken in (("median", statistics.median), ("worst", max)):
+        columns = [[taken(values) for values in zip(*tier, strict=True)] for tier in zip(*lost, strict=True)]
+        out.append(_cells([f"**{name}**", *map(_points, columns)]))
     return out
 
 
@@ -147,6 +147,17 @@ def _spread(values: Sequence[float]) -> str:
         return ""
     known = [100 * value for value in values]
     return f"{statistics.mean(known):.2f}" + (f" [{min(known):.2f}, {max(known):.2f}]" if len(known) > 1 else "")
+
+
+def _lost(result: Mapping[str, Any], tier: str, key: str) -> float:
+    """In points, mean over seeds."""
+    models = result["models"]
+    pairs = zip(models["dense-parent"]["by_seed"], models[f"{result['domain']}-{tier}"]["by_seed"], strict=True)
+    return statistics.mean(100 * float(parent[key] - ticket[key]) for parent, ticket in pairs)
+
+
+def _points(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:+.1f}" for value in values)
 
 
 def _cells(cells: Sequence[str]) -> str:
