@@ -3,8 +3,10 @@
 "The Lottery Ticket Hypothesis for Pre-trained BERT Networks", section 4: a mask is found on domain A by iterative
 magnitude pruning, always rewound to the pretrained weights; the masked pretrained weights are then trained on domain B
 with a fresh head, and measured on B's test texts. Beside it stand the dense model and a random mask with the per-layer
-counts of B's own. In-scope texts only. Every training is a stage of `tickets.factory.runs`; a level keeps its masks
-and its answers, not its weights, so that a hundred pairs fit on a disk.
+counts of B's own, with that same head. It is never the head, nor the order of texts, that a mask was found with: a mask
+fits its own seed too, and on its own domain that would pass for fitting the domain. In-scope texts only. Every
+training is a stage of `tickets.factory.runs`; a level keeps its masks and its answers, not its weights, so that a
+hundred pairs fit on a disk.
 """
 
 import json
@@ -56,8 +58,8 @@ class TransferPlan:
         return float(1 - self.density ** (1 / self.levels))
 
     def trainings(self, domains: int) -> int:
-        """How many trainings a matrix of so many domains is: levels, pairs and random masks, for every seed."""
-        return len(self.seeds) * domains * (self.levels + domains + 1)
+        """How many trainings a matrix of so many domains is: levels, pairs, random masks and dense, for every seed."""
+        return len(self.seeds) * domains * (self.levels + domains + 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,14 @@ class Transfer:
             [[_hits(self.pair(found[seed, a][-1], a, b, seed)) for b in names] for a in names] for seed in seeds
         ]  # fmt: skip
         random = [[_hits(self.random(found[seed, b][-1], b, seed)) for b in names] for seed in seeds]
-        dense = [[_hits(found[seed, b][0]) for b in names] for seed in seeds]
+        dense = [[_hits(self.dense(b, seed)) for b in names] for seed in seeds]
         shared = [[[overlap(masks[seed, a], masks[seed, b]) for b in names] for a in names] for seed in seeds]
         left = float(np.mean([density(mask) for mask in masks.values()]))
         return Matrix(names, self.plan, pairs, random, dense, np.mean(shared, axis=0), left)
 
     def imp(self, name: str, seed: int) -> list[Stage]:
         """The levels of a domain's iterative pruning: each trains under its mask and leaves the next one behind.
-        The first is the dense model; the last leaves the mask that is transferred.
+        The first trains the dense model; the last leaves the mask that is transferred.
         """
         levels: list[Stage] = []
         for level in range(self.plan.levels):
@@ -125,15 +127,21 @@ class Transfer:
     def pair(self, found: Stage, a: str, b: str, seed: int) -> Stage:
         """The mask that ``found`` left behind on domain ``a``, trained on domain ``b``."""
         return self._trained(
-            "transfer-pair", b, seed, {"masks": found.key}, f"{a} to {b}, seed {seed}",
+            "transfer-pair", b, fresh(seed), {"masks": found.key}, f"{a} to {b}, seed {seed}",
             lambda: load_masks(found.path / "masks.npz"),
         )  # fmt: skip
 
     def random(self, found: Stage, name: str, seed: int) -> Stage:
         """A random mask with the per-layer counts of the domain's own."""
         return self._trained(
-            "transfer-random", name, seed, {"masks": found.key}, f"random to {name}, seed {seed}",
+            "transfer-random", name, fresh(seed), {"masks": found.key}, f"random to {name}, seed {seed}",
             lambda: shuffled(load_masks(found.path / "masks.npz"), seed),
+        )  # fmt: skip
+
+    def dense(self, name: str, seed: int) -> Stage:
+        """No mask."""
+        return self._trained(
+            "transfer-dense", name, fresh(seed), {"masks": None}, f"dense to {name}, seed {seed}", lambda: None
         )  # fmt: skip
 
     def _trained(
@@ -185,6 +193,11 @@ def in_scope(rows: Sequence[Row], name: str, backbone: Backbone, plan: TransferP
         data, train=data.train.of_kind("in"), validation=data.validation.of_kind("in"), test=data.test.of_kind("in")
     )  # fmt: skip
     return Domain(data, prune_vocabulary(backbone.tokenizer_json, data.train.texts, plan.vocabulary, plan.max_tokens))
+
+
+def fresh(seed: int) -> int:
+    """The seed of the head and the order of texts that a mask found with ``seed`` has not seen, in any domain."""
+    return int(np.random.SeedSequence((seed, 0xF5E5)).generate_state(1)[0])
 
 
 def shuffled(masks: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:

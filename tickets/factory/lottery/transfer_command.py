@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -126,13 +127,21 @@ def write(result: dict[str, Any], folder: Path) -> None:
 
 
 def table(result: dict[str, Any]) -> Table:
-    """Rows: whose mask; columns: what it was trained and tested on; then random masks and the dense model."""
-    out = Table("mask of", *result["domains"], title=f"test accuracy at density {result['density']:.2f}, by domain")
+    """Rows: whose mask; columns, numbered so that ten fit into a terminal: what it was trained and tested on; then
+    random masks and the dense model.
+    """
+    title = f"test accuracy, %, at density {result['density']:.2f}, by domain"
+    out = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    out.add_column("mask of", no_wrap=True)
+    for number, _ in enumerate(result["domains"], 1):
+        out.add_column(str(number), justify="right")
     for a, (name, row) in enumerate(zip(result["domains"], result["accuracy"], strict=True)):
-        out.add_row(name, *(f"[bold]{v:.1%}[/]" if a == b else f"{v:.1%}" for b, v in enumerate(row)))
+        cells = [f"{100 * value:.1f}" for value in row]
+        cells[a] = f"[bold]{cells[a]}[/]"
+        out.add_row(f"{a + 1} {name}", *cells)
     out.add_section()
     for name in ("random", "dense"):
-        out.add_row(name, *(f"{value:.1%}" for value in result[name]))
+        out.add_row(name, *(f"{100 * value:.1f}" for value in result[name]))
     return out
 
 

@@ -81,6 +81,13 @@ def test_each_level_keeps_its_share_within_the_level_before(prepared: Transfer, 
     assert matrix.density == pytest.approx(0.36, abs=1e-3)
 
 
+def test_a_mask_is_tried_with_a_head_and_an_order_that_it_was_not_found_with(prepared: Transfer) -> None:
+    """Else its own domain's mask would be ahead for fitting the seed: the second level would be tried over again."""
+    first, second = prepared.imp("house", 0)
+    tried = prepared.pair(first, "house", "house", 0)
+    assert (tried.path / "log.json").read_text() != (second.path / "log.json").read_text()
+
+
 def test_a_random_mask_has_the_layers_own_counts() -> None:
     """As many survivors in each layer, elsewhere; the seed decides where."""
     mine = masks(0)
@@ -123,7 +130,7 @@ def test_done_again_nothing_is_trained_again(prepared: Transfer, matrix: Matrix)
     again = Transfer(
         Runs(prepared.runs.root, said.append), prepared.backbone, prepared.domains, PLAN, Compute()
     ).matrix()  # fmt: skip
-    assert len(said) == PLAN.trainings(2) == 20
+    assert len(said) == PLAN.trainings(2) == 24
     assert all(text.endswith("done before, reused") for text in said)
     assert document(again) == document(matrix)
 
