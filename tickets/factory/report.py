@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 HEADINGS = (
-    "model", "layers x heads x neurons", "in-scope accuracy", "vs dense (points)", "out-of-scope recall", "AUROC",
+    "model", "layers / heads / neurons", "in-scope accuracy", "vs dense (points)", "out-of-scope recall", "AUROC",
     "other domains recall", "size", "texts/s, one core", "vs dense fp32", "one text",
+)  # fmt: skip
+TERMINAL_HEADINGS = (
+    "layers/\nheads/\nneurons", "accu-\nracy %", "vs\ndense", "out-of-\nscope\nrecall", "AUROC", "MB",
+    "times\ndense", "ms per\ntext",
 )  # fmt: skip
 
 
@@ -21,12 +26,14 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def terminal_table(report: Mapping[str, Any]) -> Table:
-    """The rows as a rich table."""
-    table = Table(title=f"{report['domain']}: quality on the test split, speed on one core of this host")
-    for heading in HEADINGS:
-        table.add_column(heading, overflow="fold")
-    for row in rows(report):
-        table.add_row(*row)
+    """The numbers without their intervals, so that they fit 80 columns; the Markdown and the page have those."""
+    title = f"{report['domain']}: quality on the test split, speed on one core of this host"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for heading in TERMINAL_HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, entry in report["models"].items():
+        table.add_row(name.removeprefix(f"{report['domain']}-"), *_short_row(name, entry))
     return table
 
 
@@ -68,12 +75,26 @@ def _row(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _short_row(name: str, entry: Mapping[str, Any]) -> tuple[str, ...]:
+    speed, difference = entry.get("speed"), entry.get("against_dense")
+    return (
+        _structure(entry.get("structure")).replace(" ", ""),
+        f"{100 * entry['in_scope_accuracy']:.1f}" if "in_scope_accuracy" in entry else "",
+        f"{difference['points']:+.1f}" if difference and name != "dense-parent" else "",
+        f"{100 * entry['out_of_scope_recall']:.1f}" if "out_of_scope_recall" in entry else "",
+        f"{entry['out_of_scope_auroc']:.3f}" if "out_of_scope_auroc" in entry else "",
+        f"{entry['bytes'] / 1e6:.2f}" if "bytes" in entry else "",
+        f"{speed['speedup'][0]:.1f}x" if speed else "",
+        f"{speed['alone_ms']:.2f}" if speed else "",
+    )
+
+
 def _structure(structure: Mapping[str, Any] | None) -> str:
+    """Layers, and the heads and neurons of all of them: a search leaves each layer its own number."""
     if structure is None:
         return ""
-    if not structure["heads"]:
-        return "0"
-    return f"{len(structure['heads'])} x {structure['heads'][0]} x {structure['ffn_neurons'][0]}"
+    heads, neurons = structure["heads"], structure["ffn_neurons"]
+    return f"{len(heads)} / {sum(heads)} / {sum(neurons)}"
 
 
 def _percent(entry: Mapping[str, Any], key: str) -> str:
