@@ -7,6 +7,7 @@ parent).
 """
 
 import platform
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,12 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device {device!r}: use auto, cpu, cuda or cuda:N")
+    if device != "cpu" and not torch.cuda.is_available():
         raise ValueError("no CUDA device: torch sees no GPU here; use --device cpu, or install torch's CUDA build")
+    if int(device.partition(":")[2] or 0) >= max(1, torch.cuda.device_count()):
+        raise ValueError(f"no device {device!r}: torch sees {torch.cuda.device_count()} GPUs, counted from 0")
     if precision == "auto":
         return Compute(device, "bf16" if _multiplies_bf16(device) else "fp32")
     return Compute(device, "bf16" if precision == "bf16" else "fp32")

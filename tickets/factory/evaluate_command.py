@@ -17,6 +17,7 @@ from tickets.factory.evaluation.suite import ParentAnswers, evaluate_ticket
 from tickets.factory.formats import load_rows
 from tickets.factory.quality import Calibrated, Floats, measure, with_last_column
 from tickets.factory.rows import DataError
+from tickets.factory.speed import cost
 from tickets.factory.terminal import refusing
 from tickets.reference import Reference
 
@@ -40,8 +41,8 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure a packed ticket at its own frozen temperature and threshold.
 
-    With --parent, what the ticket lost against it is measured too, and the gates are checked: a gate that fails
-    is named, and the command ends with status 1.
+    With --parent, what the ticket lost against it is measured too. With --parent or --gates the gates are checked: one
+    that fails, or whose number was not measured, is named, and the command ends with status 1.
     """
     with refusing():
         gates = load_gates(gates_file)
@@ -55,8 +56,9 @@ def evaluate(
             _check_labels(other, examples)
             compared = ParentAnswers(_answering(Reference(other), examples), examples, calibrated_of(other))
         answer = _answering(Reference(bundle), examples)
-        evaluation = evaluate_ticket(answer, compared, examples, calibrated_of(bundle))
-    checked = check(evaluation, gates) if compared is not None else []
+        costs = cost(bundle.size_bytes)
+        evaluation = evaluate_ticket(answer, compared, examples, calibrated_of(bundle), cost=costs)
+    checked = check(evaluation, gates) if compared is not None or gates_file is not None else []
     if as_json:
         report = evaluated(Reference(bundle), examples)
         gated = {"gates": [one.document() for one in checked]} if checked else {}

@@ -23,6 +23,7 @@ from tickets.factory.evaluation.suite import Answer, ParentAnswers, evaluate_tic
 from tickets.factory.findings import findings
 from tickets.factory.grown import Grown, grow
 from tickets.factory.loop import Progress
+from tickets.factory.names import check_names
 from tickets.factory.plan import Ask, Plan
 from tickets.factory.proof import Candidate, Prover
 from tickets.factory.proven import DENSE, LINEAR, ZERO, FamilyTicket, Judged, Proven
@@ -66,9 +67,11 @@ def find_family(
 ) -> Family:
     """Find, prove, judge and pack one ticket per tier. ``with_evidence``: the test texts travel in the tickets.
 
-    Raises ValueError for tiers that cannot be cut in this order, `search.TooFast` for one that nothing can reach.
+    Raises ValueError for tiers that cannot be cut in this order and for names that no ticket can bear,
+    `search.TooFast` for a tier that nothing can reach.
     """
     _check_order(asks, backbone)
+    check_names(data.domain, data.labels, [ask.tier for ask in asks])
     plan = replace(
         plan,
         max_tokens=min(plan.max_tokens, backbone.max_positions),
@@ -79,10 +82,10 @@ def find_family(
     prover = Prover(shop, samples)
     view.announce("proving: check, calibrate, measure quality")
     proven = _prove(prover, data, grown, plan)
+    tiers = [f"{data.domain}-{ask.tier}" for ask in asks]
+    speeds = _speeds(prover, [proven.first(name) for name in (DENSE, ZERO, *tiers)], data, view)
     view.announce("evaluating: shift, forgetting, calibration, gates, controls")
-    judged = _judge(prover, data, grown[0], proven, gates)
-    timed = [proven.first(name) for name in (DENSE, ZERO, *(one.candidate.name for one in judged))]
-    speeds = _speeds(prover, timed, data, view)
+    judged = _judge(prover, data, grown[0], proven, speeds, gates)
     if with_evidence:
         prover.carry_evidence(proven.first(DENSE))
     tickets = _pack(prover, judged, speeds, lambda parent: prover.lineage(grown[0].dense, parent, _recipe(plan)))
@@ -132,13 +135,16 @@ def _prove(prover: Prover, data: DomainData, grown: Sequence[Grown], plan: Plan)
     return Proven(by_seed, linear, hits, right, controls)
 
 
-def _judge(prover: Prover, data: DomainData, grown: Grown, proven: Proven, gates: Sequence[Gate]) -> list[Judged]:
+def _judge(
+    prover: Prover, data: DomainData, grown: Grown, proven: Proven, speeds: Mapping[str, Speed], gates: Sequence[Gate]
+) -> list[Judged]:
     dense = proven.first(DENSE)
     parent = ParentAnswers(_answering(prover, dense), data, dense.calibrated)
     judged = []
     for tier in grown.tiers:
         candidate = proven.first(f"{data.domain}-{tier.ask.tier}")
-        evaluation = evaluate_ticket(_answering(prover, candidate), parent, data, candidate.calibrated)
+        costs = speed.cost(candidate.report["bytes"], speeds[candidate.name])
+        evaluation = evaluate_ticket(_answering(prover, candidate), parent, data, candidate.calibrated, cost=costs)
         checked = check(evaluation, gates)
         failed = [one.gate for one in checked if not one.passed]
         verdict = _verdict(proven, candidate.name, data, failed)

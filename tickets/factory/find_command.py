@@ -100,7 +100,10 @@ def find(data: Path, domains: Path | None, test_file: Path | None, domain: str, 
             console.print(f"note: {note}")
         with progress_view(console) as view:
             runs = Runs(options["runs_dir"], view.announce)
-            description = describe(examples, backbone, asks, plan, compute)
+            description = describe(examples, backbone, asks, plan, compute) | {
+                "gates": [asdict(gate) for gate in gates], "samples": list(options["samples"]),
+                "evidence": options["with_evidence"],
+            }  # fmt: skip
             with recorded(runs, "find", domain, description) as record:
                 family = find_family(
                     examples, backbone, asks, plan, compute=compute, runs=runs, view=view, gates=gates,

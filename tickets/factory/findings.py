@@ -34,7 +34,7 @@ def findings(
     parents = [None, *(ticket.id for ticket in tickets)]
     models: dict[str, Any] = {LINEAR: dict(proven.linear)}
     for name, candidates in proven.by_seed.items():
-        models[name] = _model(name, candidates, proven, speeds) | (
+        models[name] = _model(name, candidates, proven, speeds, plan.seed) | (
             {"evaluation": evaluations[name]} if name in evaluations else {}
         )
     return {
@@ -72,7 +72,9 @@ def _structure(candidate: Candidate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _model(name: str, candidates: Sequence[Candidate], proven: Proven, speeds: Mapping[str, Speed]) -> dict[str, Any]:
+def _model(
+    name: str, candidates: Sequence[Candidate], proven: Proven, speeds: Mapping[str, Speed], first_seed: int
+) -> dict[str, Any]:
     first = candidates[0]
     entry: dict[str, Any] = dict(first.report)
     if name in speeds:
@@ -82,7 +84,7 @@ def _model(name: str, candidates: Sequence[Candidate], proven: Proven, speeds: M
     entry["against_linear_svm"] = compare(first.hits, proven.linear_hits)
     entry["against_zero_layers"] = compare(first.hits, proven.first(ZERO).hits)
     entry["by_seed"] = [
-        {"seed": i, **{key: one.report[key] for key in PER_SEED if key in one.report}}
-        for i, one in enumerate(candidates)
+        {"seed": seed, **{key: one.report[key] for key in PER_SEED if key in one.report}}
+        for seed, one in enumerate(candidates, first_seed)
     ]
     return entry

@@ -47,7 +47,12 @@ def _read(path: Path) -> list[Row]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path.name}: unknown data format; use {', '.join(sorted(readers))}")
-    return list(reader(content, path))
+    try:
+        return list(reader(content, path))
+    except csv.Error as error:
+        raise DataError(f"{path.name}: {error}; is a quotation mark left open?") from error
+    except RecursionError as error:
+        raise DataError(f"{path.name}: JSON nested too deeply for labelled texts") from error
 
 
 def _delimited(content: str, path: Path) -> Iterator[Row]:
@@ -99,6 +104,8 @@ def _clinc(content: str, path: Path) -> Iterator[Row]:
     if not isinstance(document, dict) or "train" not in document:
         raise DataError(f"{path.name}: expected an object with train, val and test lists of [text, label]")
     for name, pairs in document.items():
+        if not isinstance(pairs, list):
+            raise DataError(f"{path.name}: {name} is not a list of [text, label] pairs")
         for number, pair in enumerate(pairs):
             if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) for p in pair)):
                 raise DataError(f"{path.name}: {name}[{number}] is not a [text, label] pair")

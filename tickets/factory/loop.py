@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -177,10 +178,20 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> _State:
-    if not path.is_file():
+    saved = _read(path)
+    if saved is None:
         return _State()
-    saved = torch.load(path, weights_only=True)
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     schedule.load_state_dict(saved["schedule"])
     return _State(int(saved["epoch"]), list(saved["log"]))
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - what `_save` wrote
+    """None where there is no checkpoint, or one that a power cut left unfinished: training then begins anew."""
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, weights_only=True)
+    except (EOFError, RuntimeError, UnpicklingError):
+        return None

@@ -5,6 +5,7 @@ command line. What is cut out of the parent follows in `tickets.factory.tiers`.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ class Parents:
             (folder / "made.json").write_bytes(made)
             for name in ("vectors.npy", "states.npy"):
                 if (mine.path / name).exists():
-                    (folder / name).hardlink_to(mine.path / name)
+                    _link(mine.path / name, folder / name)
 
         return shop.runs.stage("signals", {"teachers": [s.key for s in said], "parent": mine.key}, build)
 
@@ -149,3 +150,12 @@ def _with_all_rows(model: Classifier, used: Vocabulary, full: Vocabulary, backbo
     state["embeddings.word.weight"] = words[torch.from_numpy(full.rows)]
     out.load_state_dict(state)
     return out
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name, whatever an interrupted run left there; a copy where links cannot be."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,60 @@ def test_evaluate_gives_the_numbers_of_the_report(family: Path, data_file: Path)
         assert measured[key] == recorded[key]
 
 
+@pytest.mark.parametrize(
+    ("gate", "status", "says"),
+    [
+        ('at_most = 4e9\nnumber = "cost.bytes"', 0, "size"),
+        ('at_most = 10\nnumber = "cost.bytes"', 1, "size"),
+        ('at_least = 2.0\nnumber = "cost.speedup"', 1, "not measured"),
+    ],
+)
+def test_evaluate_checks_the_gates_it_is_given(
+    family: Path, data_file: Path, tmp_path: Path, gate: str, status: int, says: str
+) -> None:
+    """With a parent or without; what was not measured is no pass."""
+    gates = tmp_path / "gates.toml"
+    gates.write_text(f"[size]\n{gate}\n")
+    call = [str(family / "out" / "house-small.ticket"), "--data", str(data_file), "--gates", str(gates)]
+    result = CliRunner().invoke(evaluate, call)
+    assert result.exit_code == status, result.output
+    assert says in result.output
+    beside = CliRunner().invoke(evaluate, [*call, "--parent", str(family / "out" / "house-big.ticket")])
+    assert beside.exit_code == status, beside.output
+
+
+def test_find_measures_cost_before_it_judges(family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path) -> None:
+    """So a gate on bytes or speed is checked; and other gates are another run."""
+    gates = tmp_path / "gates.toml"
+    gates.write_text('[size]\nnumber = "cost.bytes"\nat_most = 10\n[rate]\nnumber = "cost.texts_per_s"\nat_least = 1\n')
+    runs = tmp_path / "runs"
+    shutil.copytree(family / "runs", runs)
+    before = set((runs / "records").iterdir())
+    call = arguments(data_file, backbone_dir, tmp_path / "out", runs, "--gates", str(gates))
+    result = CliRunner().invoke(find, call)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "family.json").read_text())["reports"]["house"]
+    for tier in report["tiers"]:
+        assert [(gate["gate"], gate["passed"]) for gate in tier["gates"]] == [("size", False), ("rate", True)]
+    assert len(set((runs / "records").iterdir()) - before) == 1
+
+
+def test_whatever_stage_was_about_to_end_it_is_built_over(
+    family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path
+) -> None:
+    """All files of every stage are there but the word that it is done, and a checkpoint that a power cut emptied."""
+    runs = tmp_path / "runs"
+    shutil.copytree(family / "runs", runs)
+    for done in runs.glob("*/done.json"):
+        done.unlink()
+        (done.parent / "checkpoint.pt").write_bytes(b"")
+    result = CliRunner().invoke(find, arguments(data_file, backbone_dir, tmp_path / "out", runs))
+    assert result.exit_code == 0, result.output
+    for tier in ("big", "small"):
+        made, wanted = (bundles.read(root / "out" / f"house-{tier}.ticket") for root in (tmp_path, family))
+        assert made.members["model.onnx"] == wanted.members["model.onnx"]
+
+
 def test_a_whole_data_set_becomes_one_family(data_file: Path, backbone_dir: Path, tmp_path: Path) -> None:
     """Intents of every domain are labels of one ticket, and `evaluate` measures it on the same texts."""
     header, *rows = data_file.read_text().splitlines()
@@ -192,6 +247,9 @@ BAD_CALLS = [
     (["--tiers", "fast=100000x"], "fastest"),
     (["--gates", "no-such.toml"], "no-such.toml"),
     (["--device", "cuda"], "no CUDA device"),
+    (["--device", "tpu"], "device 'tpu': use auto, cpu, cuda or cuda:N"),
+    (["--tiers", "Fast=1x1x8"], "a tier cannot be called 'Fast'"),
+    (["--tiers", f"{'a' * 60}=1x1x8"], "shorten the domain or the tier"),
     (["--tiers", "a=1x1x8,b=2x1x8"], "go from large to small"),
     (["--tiers", "a=9x2x64"], "larger than the backbone"),
     (["--tiers", "a=1x1x8,a=1x1x8"], "not unique"),
