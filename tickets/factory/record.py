@@ -99,6 +99,10 @@ class Record:
         """The run ended with an error. What an earlier run of the same description found stays. Raises OSError."""
         self._end(status="failed", error=error, **({} if stages is None else {"stages": stages}))
 
+    def interrupt(self) -> None:
+        """Somebody stopped the run. What an earlier run of the same description found stays. Raises OSError."""
+        self._end(status="interrupted")
+
     def _end(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the record
         seconds = round(time.monotonic() - self._start, 1)
         try:

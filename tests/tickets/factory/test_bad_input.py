@@ -282,4 +282,4 @@ def test_ctrl_c_says_how_to_go_on(data_file: Path, backbone_dir: Path, tmp_path:
     assert "stopped; the same command goes on from here" in said
     assert "Traceback" not in said
     (record,) = (tmp_path / "runs" / "records").glob("*/run.json")
-    assert json.loads(record.read_text())["status"] == "failed"
+    assert json.loads(record.read_text())["status"] == "interrupted"

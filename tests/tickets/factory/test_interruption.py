@@ -83,7 +83,7 @@ def test_stopped_again_and_again_it_arrives_at_the_same_tickets(
             assert said.splitlines()[-1] == "stopped; the same command goes on from here"
         assert not (tmp_path / "out").exists()
         (record,) = list_records(tmp_path / "runs")
-        assert record.status == ("failed" if kill == signal.SIGINT else "interrupted")
+        assert record.status == "interrupted"
     result = CliRunner().invoke(find, arguments)
     assert result.exit_code == 0, result.output
     assert graphs(tmp_path / "out") == undisturbed
@@ -97,7 +97,7 @@ def test_two_runs_at_once_share_their_stages_and_spoil_nothing(
     """A family, part of it, and the first again, on one folder: the third is told to wait, the others arrive."""
     whole = start(call(data_file, backbone_dir, tmp_path))
     part = start(call(data_file, backbone_dir, tmp_path, tiers="big=2x2x64", out="part"))
-    while whole.poll() is None and not any((tmp_path / "runs").glob("dense-*")):
+    while whole.poll() is None and len(list_records(tmp_path / "runs")) < 2:
         time.sleep(0.005)
     twin = CliRunner().invoke(find, call(data_file, backbone_dir, tmp_path, out="twin"))
     assert twin.exit_code == 2, twin.output

@@ -16,7 +16,7 @@ from tickets.factory.record import RunRecord
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STATUS_WORDS = {
-    "done": "done", "running": "still running", "failed": "failed", "interrupted": "interrupted: its process is gone",
+    "done": "done", "running": "still running", "failed": "failed", "interrupted": "interrupted",
 }  # fmt: skip
 
 
