@@ -64,6 +64,9 @@ def recorded(runs: Runs, kind: str, name: str, description: Mapping[str, Any]) -
     result: dict[str, Any] = {}
     try:
         yield Recorded(record.id, record.folder, result)
+    except KeyboardInterrupt:
+        record.interrupt()
+        raise
     except BaseException as error:
         record.fail(str(error) or type(error).__name__)
         raise
@@ -90,3 +93,22 @@ def runs_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--runs", "runs_dir", type=click.Path(file_okay=False, path_type=Path), default=Path(".runs"),
         show_default=True, help="Folder of resumable stages and records: run the same command again to go on.",
     )(function)  # fmt: skip
+
+
+def tracker_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--tracker``, the same for all commands that find something; see `sender`."""
+    return click.option(
+        "--tracker", help="Log the finished run elsewhere too, e.g. mlflow:http://127.0.0.1:5000."
+    )(function)  # fmt: skip
+
+
+def sender(tracker: str | None) -> Callable[[Path], object]:
+    """What sends a finished run's record to the tracker, if one is asked for. It is asked once before the run.
+
+    Raises tracker.TrackerError.
+    """
+    if tracker is None:
+        return lambda folder: None
+    from tickets.factory.tracker import sink  # it draws pages: loaded only when asked for
+
+    return sink(tracker).log

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from tests.tickets.factory.pages import examples
+from tickets.factory.find_command import find
+from tickets.factory.lottery.command import lottery
+from tickets.factory.lottery.patterns_command import patterns
+from tickets.factory.lottery.transfer_command import transfer
 from tickets.factory.record import Record
 from tickets.factory.tracker import SETTINGS, TrackerError, sink
 
@@ -62,3 +68,15 @@ def test_a_server_that_is_not_there_is_told_before_the_run(monkeypatch: pytest.M
 def test_an_unknown_tracker_is_refused_with_what_there_is(name: str) -> None:
     with pytest.raises(TrackerError, match="there is mlflow:URI"):
         sink(name)
+
+
+@pytest.mark.parametrize("command", [find, lottery, patterns, transfer])
+def test_every_command_that_finds_something_asks_its_tracker_first(command: click.Command, tmp_path: Path) -> None:
+    """Nothing is read, nothing trained."""
+    data = [] if command is lottery else ["--data", str(tmp_path / "none.csv")]
+    domain = ["--domain", "house"] if command in (find, patterns) else []
+    call = [*data, *domain, "--tracker", "wandb:team", "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(command, call)
+    assert result.exit_code == 2
+    assert "there is mlflow:URI" in result.output
+    assert not (tmp_path / "runs").exists()

@@ -22,8 +22,7 @@ from tickets.factory.lottery.step import parse_step
 from tickets.factory.lottery.texts import TextsNetwork, TextsRecipe
 from tickets.factory.lottery.trained import Trained
 from tickets.factory.runs import FACTORY, Runs
-from tickets.factory.terminal import progress_view, recorded, refusing, runs_option
-from tickets.factory.tracker import sink
+from tickets.factory.terminal import progress_view, recorded, refusing, runs_option, sender, tracker_option
 
 TRANSFORMER = "transformer"
 _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
@@ -73,7 +72,7 @@ _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
               "it.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: one for the small networks, else all "
               "cores of this machine.")  # fmt: skip
-@click.option("--tracker", help="Log the finished run elsewhere too, e.g. mlflow:http://127.0.0.1:5000.")
+@tracker_option
 def lottery(**options: Any) -> None:  # noqa: ANN401
     """Play the lottery: train, prune the smallest weights, rewind, repeat; and beside every ticket its controls.
 
@@ -86,7 +85,7 @@ def lottery(**options: Any) -> None:  # noqa: ANN401
     if options["threads"] or is_small:
         torch.set_num_threads(options["threads"] or 1)
     with refusing():
-        send = sink(options["tracker"]) if options["tracker"] else None
+        send = sender(options["tracker"])
         plan, network, compute = _plan(options), _network(options, console), _compute(options)
         with progress_view(console) as view:
             # Hundreds of short stages: one bar and a line per seed say more than a line per stage.
@@ -101,8 +100,7 @@ def lottery(**options: Any) -> None:  # noqa: ANN401
                     played.append([{name: Trained(s.path) for name, s in level.items()} for level in levels])
                     view.announce(told(seed, played[-1]))
                 record.document.update(document(network, plan, played))
-        if send is not None:
-            send.log(record.folder)
+        send(record.folder)
     for note in record.document["notes"]:
         console.print(f"note: {note}")
     console.print(terminal_table(record.document))

@@ -20,7 +20,7 @@ from tickets.factory.lottery.patterns import FORMS, Pattern, parse_pattern
 from tickets.factory.plan import DEFAULT_PLAN, Plan
 from tickets.factory.runs import FACTORY, Runs, described
 from tickets.factory.stages import Parents, Workshop
-from tickets.factory.terminal import progress_view, recorded, refusing, runs_option
+from tickets.factory.terminal import progress_view, recorded, refusing, runs_option, sender, tracker_option
 from tickets.factory.train import Recipe
 from tickets.files import write_whole
 
@@ -59,6 +59,7 @@ _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
               help="Of matrix products in training; auto takes bf16 where the hardware multiplies it.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: all cores of this machine.")
+@tracker_option
 def patterns(data: Path, domain_labels: Path | None, test_file: Path | None, domain: str, **options: Any) -> None:  # noqa: ANN401
     """Prune the dense parent's matrices to patterns that hardware can skip, fine-tune, export, and compare.
 
@@ -69,6 +70,7 @@ def patterns(data: Path, domain_labels: Path | None, test_file: Path | None, dom
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     with refusing():
+        send = sender(options["tracker"])
         wanted = parse_patterns(options["patterns"])
         examples = build(load_rows(data, domain_labels, test_file), domain, options["seed"])
         backbone = load_backbone(options["backbone"])
@@ -93,6 +95,7 @@ def patterns(data: Path, domain_labels: Path | None, test_file: Path | None, dom
                 result = record.document
                 result.update({"domain": domain, "seeds": list(seeds), "patterns": summary(branches)})
         written = write(result, [branch for branch in branches if branch.seed == seeds[0]], options["out"])
+        send(record.folder)
     console.print(table(result))
     for path in written:
         click.echo(path)

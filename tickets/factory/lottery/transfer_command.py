@@ -19,7 +19,7 @@ from tickets.factory.loop import Progress
 from tickets.factory.lottery.transfer import DEFAULT_RECIPE, Domain, Transfer, TransferPlan, choose_domains, in_scope
 from tickets.factory.lottery.transfer_result import document, heat_map
 from tickets.factory.runs import FACTORY, Runs
-from tickets.factory.terminal import progress_view, recorded, refusing, runs_option
+from tickets.factory.terminal import progress_view, recorded, refusing, runs_option, sender, tracker_option
 from tickets.files import write_whole
 
 MAX_TOKENS = 64
@@ -57,6 +57,7 @@ _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
               help="Of matrix products in training; auto takes bf16 where the hardware multiplies it.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: all cores of this machine.")
+@tracker_option
 def transfer(data: Path, domain_labels: Path | None, test_file: Path | None, domains: str, **options: Any) -> None:  # noqa: ANN401
     """Find a mask on every domain, train it on every other, and compare with random masks and the dense model.
 
@@ -66,6 +67,7 @@ def transfer(data: Path, domain_labels: Path | None, test_file: Path | None, dom
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     with refusing():
+        send = sender(options["tracker"])
         rows = load_rows(data, domain_labels, test_file)
         backbone = load_backbone(options["backbone"])
         plan = _plan(options, backbone)
@@ -82,6 +84,7 @@ def transfer(data: Path, domain_labels: Path | None, test_file: Path | None, dom
                 record.document.update(document(matrix))
                 folder = options["out"] or record.folder
                 write(record.document, folder)
+        send(record.folder)
     console.print(table(record.document))
     for line in findings(record.document):
         console.print(line)
