@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tickets.factory.leaks import exact_leaks, near_leaks, normalized
+from tickets.factory.leaks import are_too_many, exact_leaks, near_leaks, normalized
 from tickets.factory.rows import DataError, Row
 from tickets.factory.splits import split_rows
 
@@ -24,7 +24,6 @@ OUT_OF_SCOPE_LABELS = frozenset({"oos", "out_of_scope", "out-of-scope"})
 WHOLE = "all"
 """The domain that is a whole data set, whatever domains its file tells apart."""
 MIN_PER_LABEL = 4
-MOST_LEAKED = 0.05
 """Share of a held-out split that training may have seen; beyond it the split itself is wrong."""
 
 
@@ -100,7 +99,7 @@ def build(rows: Sequence[Row], domain: str, seed: int) -> DomainData:
     inside = [row.label for row in rows if _kind(row, domain) == "in"]
     labels = tuple(sorted(set(inside)))
     _check_size(len(inside), labels, domain)
-    splits = split_rows(rows, seed)
+    splits = split_rows(rows, seed, notes)
     splits["train"] = _without_leaks(splits, numbers, notes)
     _look_for_near_leaks(splits, numbers, notes)
     index = {label: i for i, label in enumerate(labels)}
@@ -230,7 +229,7 @@ def _refuse_many(
     pairs: list[tuple[int, int]], held_out: list[Row], seen: list[Row], told: str, numbers: Numbers
 ) -> None:
     found = sorted({i for i, _ in pairs})
-    if len(found) <= max(2.0, MOST_LEAKED * len(held_out)):
+    if not are_too_many(len(found), len(held_out)):
         return
     i, j = pairs[0]
     text = held_out[i].text if len(held_out[i].text) <= 60 else f"{held_out[i].text[:57]}..."

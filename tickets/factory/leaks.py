@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 NEAR = 0.9
 """Jaccard overlap of word triples from which on two texts are near duplicates."""
+MOST_LEAKED = 0.05
+"""The share of a held-out split that training may have seen, nearly or to the letter."""
 
 _WORD = re.compile(r"\w+")
 _APOSTROPHES = str.maketrans("", "", "'\u2019`\u00b4")
@@ -54,8 +56,7 @@ def near_leaks(train: Sequence[str], held_out: Sequence[str], overlap: float = N
     the first, for each held-out text. The same text to the letter counts too.
     """
     theirs, ours = [shingles(text) for text in train], [shingles(text) for text in held_out]
-    counts = Counter(shingle for one in (*theirs, *ours) for shingle in one)
-    ranks = {shingle: rank for rank, (shingle, _) in enumerate(reversed(counts.most_common()))}
+    ranks = _ranks([*theirs, *ours])
     index: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for j, one in enumerate(theirs):
         for shingle in _prefix(one, ranks, overlap):
@@ -69,9 +70,38 @@ def near_leaks(train: Sequence[str], held_out: Sequence[str], overlap: float = N
     return out
 
 
+def are_too_many(leaked: int, held_out: int) -> bool:
+    """Whether so many leaked texts of a split make its numbers look better than they are."""
+    return leaked > max(2.0, MOST_LEAKED * held_out)
+
+
+def near_groups(texts: Sequence[str], overlap: float = NEAR) -> list[list[int]]:
+    """The indices of the texts, those together that near duplicates chain together; in the order of their first."""
+    found = [shingles(text) for text in texts]
+    ranks = _ranks(found)
+    index: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    group = [[i] for i in range(len(texts))]  # the very list of all its members, at each of them
+    for i, one in enumerate(found):
+        prefix = _prefix(one, ranks, overlap)
+        for j in sorted({j for shingle in prefix for j in index[shingle]}):
+            if group[i] is not group[j] and jaccard(one, found[j]) >= overlap:
+                joined = group[j] + group[i]
+                for member in joined:
+                    group[member] = joined
+        for shingle in prefix:
+            index[shingle].append(i)
+    return [members for i, members in enumerate(group) if min(members) == i]
+
+
 def jaccard(a: Shingles, b: Shingles) -> float:
     """Size of the intersection over size of the union."""
     return len(a & b) / len(a | b)
+
+
+def _ranks(texts: Sequence[Shingles]) -> dict[tuple[str, ...], int]:
+    """Of every triple, the rarest first."""
+    counts = Counter(shingle for one in texts for shingle in one)
+    return {shingle: rank for rank, (shingle, _) in enumerate(reversed(counts.most_common()))}
 
 
 def _prefix(one: Shingles, ranks: dict[tuple[str, ...], int], overlap: float) -> list[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Data is read, checked and split as documented; bad files are refused with a sentence that names the fault."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tickets.factory.data import DomainData, build
 from tickets.factory.formats import load_rows
-from tickets.factory.leaks import exact_leaks, jaccard, near_leaks, shingles
+from tickets.factory.leaks import exact_leaks, jaccard, near_groups, near_leaks, shingles
 from tickets.factory.rows import DataError, Row
 
 GOOD = [
@@ -113,6 +114,37 @@ def test_many_near_duplicates_are_refused_with_their_rows() -> None:
     copies = [replace(row, text=f"{row.text}.", split="test") for row in train[:8]]
     with pytest.raises(DataError, match=r"8 of 68 test texts are near duplicates .* e\.g\. row 181 .* and row 1: "):
         house([*train, *plenty("validation"), *plenty("test"), *copies])
+
+
+def test_a_file_without_splits_may_say_everything_four_times() -> None:
+    """Near duplicates stay on one side of the splits that are made; all labels are on all sides."""
+    said = [row for row in plenty("") for _ in range(4)]
+    rows = [replace(row, text=f"{row.text}{mark}") for row, mark in zip(said, itertools.cycle(["", "!", " ?", "..."]))]
+    data = build(rows, "house", 0)
+    sides = [{text.rstrip("!?. ") for text in part.texts} for part in (data.train, data.validation, data.test)]
+    assert [len(a & b) for a, b in itertools.combinations(sides, 2)] == [0, 0, 0]
+    assert [set(part.targets.tolist()) for part in (data.train, data.validation, data.test)] == [{0, 1}] * 3
+    assert 0.1 < len(data.test.texts) / len(rows) < 0.2
+    assert data.notes == (
+        "the test split that was made keeps near duplicates on one side",
+        "the validation split that was made keeps near duplicates on one side",
+    )
+    assert build(rows, "house", 0).digests() == data.digests() != build(rows, "house", 1).digests()
+
+
+@given(st.lists(st.sampled_from(["a b c d e", "A b c d e!", "b c d e f", "x", "X", "y z", "p q r s", "p q r s t u"])))
+def test_near_groups_are_what_near_duplicates_chain_together(texts: list[str]) -> None:
+    """Every text is in one group; near duplicates share theirs, and nobody is in one without a near duplicate there."""
+    groups = near_groups(texts, 0.5)
+    assert sorted(i for group in groups for i in group) == list(range(len(texts)))
+    of = {i: number for number, group in enumerate(groups) for i in group}
+    near = [
+        (i, j) for i, j in itertools.combinations(range(len(texts)), 2)
+        if jaccard(shingles(texts[i]), shingles(texts[j])) >= 0.5
+    ]  # fmt: skip
+    assert all(of[i] == of[j] for i, j in near)
+    for group in groups:
+        assert len(group) == 1 or all(any(i in pair for pair in near) for i in group)
 
 
 def test_a_test_text_that_nearly_stands_in_validation_counts_too() -> None:
