@@ -26,7 +26,7 @@ from tickets.factory.loop import Progress
 from tickets.factory.names import check_names
 from tickets.factory.plan import Ask, Plan
 from tickets.factory.proof import Candidate, Prover
-from tickets.factory.proven import DENSE, LINEAR, ZERO, FamilyTicket, Judged, Proven
+from tickets.factory.proven import DENSE, DENSE_TIER, LINEAR, ZERO, FamilyTicket, Judged, Proven
 from tickets.factory.quality import fit, measure
 from tickets.factory.runs import Runs
 from tickets.factory.speed import Speed
@@ -37,11 +37,19 @@ from tickets.manifest import Lineage
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The finished family, and the result for the run's record: one entry per model, controls and parent included."""
+    """The finished family, and the result for the run's record: one entry per model, controls and parent included.
+    ``dense``: the parent as a ticket, where it was asked for.
+    """
 
     domain: str
     tickets: tuple[FamilyTicket, ...]
     report: dict[str, Any]
+    dense: FamilyTicket | None = None
+
+    @property
+    def bundles(self) -> tuple[FamilyTicket, ...]:
+        """All that is to be written: the tickets, and the dense parent where it became one."""
+        return self.tickets if self.dense is None else (*self.tickets, self.dense)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +72,17 @@ def find_family(
     gates: Sequence[Gate],
     samples: Sequence[str] = (),
     with_evidence: bool = False,
+    with_dense: bool = False,
 ) -> Family:
     """Find, prove, judge and pack one ticket per tier. ``with_evidence``: the test texts travel in the tickets.
+    ``with_dense``: the dense parent becomes a ticket too, to compare with.
 
     Raises ValueError for tiers that cannot be cut in this order and for names that no ticket can bear,
     `search.TooFast` for a tier that nothing can reach.
     """
     _check_order(asks, backbone)
+    if with_dense and any(ask.tier == DENSE_TIER for ask in asks):
+        raise ValueError(f"a tier called {DENSE_TIER!r} leaves no name for the dense parent's ticket; rename the tier")
     check_names(data.domain, data.labels, [ask.tier for ask in asks])
     plan = replace(
         plan,
@@ -88,9 +100,14 @@ def find_family(
     judged = _judge(prover, data, grown[0], proven, speeds, gates)
     if with_evidence:
         prover.carry_evidence(proven.first(DENSE))
-    tickets = _pack(prover, judged, speeds, lambda parent: prover.lineage(grown[0].dense, parent, _recipe(plan)))
+
+    def lineage(parent: str | None) -> Lineage:
+        return prover.lineage(grown[0].dense, parent, _recipe(plan))
+
+    tickets = _pack(prover, judged, speeds, lineage)
+    dense = _pack_dense(prover, proven.first(DENSE), speeds[DENSE], lineage(None), data) if with_dense else None
     report = findings(data, plan, proven, judged, speeds, tickets, grown[0].dense.key)
-    return Family(data.domain, tuple(tickets), report)
+    return Family(data.domain, tuple(tickets), report, dense)
 
 
 def _check_order(asks: Sequence[Ask], backbone: Backbone) -> None:
@@ -143,10 +160,12 @@ def _judge(
     judged = []
     for tier in grown.tiers:
         candidate = proven.first(f"{data.domain}-{tier.ask.tier}")
-        costs = speed.cost(candidate.report["bytes"], speeds[candidate.name])
+        timed = speeds[candidate.name]
+        costs = speed.cost(candidate.report["bytes"], timed)
         evaluation = evaluate_ticket(_answering(prover, candidate), parent, data, candidate.calibrated, cost=costs)
         checked = check(evaluation, gates)
-        failed = [one.gate for one in checked if not one.passed]
+        missed = tier.ask.missed(timed.speedup[0], timed.batch_p50_ms)
+        failed = [*(one.gate for one in checked if not one.passed), *filter(None, [missed])]
         verdict = _verdict(proven, candidate.name, data, failed)
         judged.append(
             Judged(tier.ask, tier.structure, candidate, verdict, evaluation, [asdict(one) for one in checked])
@@ -194,6 +213,12 @@ def _pack(
         bundle = prover.ticket(one.candidate, speeds[one.candidate.name], lineage(parent), one.verdict.label, found)
         tickets.append(FamilyTicket(one.ask.tier, ticket_id(bundle), bundle))
     return tickets
+
+
+def _pack_dense(prover: Prover, dense: Candidate, timed: Speed, lineage: Lineage, data: DomainData) -> FamilyTicket:
+    named = replace(dense, name=f"{data.domain}-{DENSE_TIER}")
+    bundle = prover.ticket(named, timed, lineage, "dense", {})
+    return FamilyTicket(DENSE_TIER, ticket_id(bundle), bundle)
 
 
 def _recipe(plan: Plan) -> dict[str, Any]:

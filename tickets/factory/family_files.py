@@ -25,7 +25,7 @@ def file_name(family: Family, tier: str) -> str:
 def _write_family(family: Family, folder: Path) -> None:
     index = folder / "family.json"
     document = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {"families": {}, "reports": {}}
-    for ticket in family.tickets:
+    for ticket in family.bundles:
         write_whole(folder / file_name(family, ticket.tier), ticket.data)
     document["families"][family.domain] = [
         {"file": file_name(family, t.tier), "tier": t.tier, "id": t.id} for t in family.tickets

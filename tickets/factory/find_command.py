@@ -18,7 +18,7 @@ from tickets.factory.formats import load_rows
 from tickets.factory.plan import CONTROLS, DEFAULT_PLAN, DEFAULT_TIERS, Ask, Plan, parse_tiers
 from tickets.factory.report import terminal_table
 from tickets.factory.runs import FACTORY, Runs
-from tickets.factory.terminal import progress_view, recorded, refusing, runs_option
+from tickets.factory.terminal import progress_view, recorded, refusing, runs_option, sender, tracker_option
 
 _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
 
@@ -71,6 +71,9 @@ _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
               help="Pack the test texts, their labels and the dense parent's answers into each ticket, so that whoever "
               "registers it can measure it again. Off by default: the texts travel with the ticket, to everybody who "
               "gets it.")  # fmt: skip
+@click.option("--dense", "with_dense", is_flag=True,
+              help="Write the dense parent as a ticket too (DOMAIN-dense.ticket, fp32), to compare others with "
+              "(tombola evaluate --parent).")  # fmt: skip
 @click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, or cuda[:N]: auto takes a GPU if there is one."
 )
@@ -80,7 +83,7 @@ _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
               help="What int8 products are made for: avx2 is right on every x86 CPU, vnni on those with VNNI or AMX, "
               "and a little more accurate. auto: this machine's.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: all cores of this machine.")
-@click.option("--tracker", help="Log the finished run elsewhere too, e.g. mlflow:http://127.0.0.1:5000.")
+@tracker_option
 def find(data: Path, domains: Path | None, test_file: Path | None, domain: str, tiers: str, **options: Any) -> None:  # noqa: ANN401
     """Find one ticket per latency tier: fine-tune, search structures that are fast enough, distil, quantize to int8,
     prove, pack.
@@ -92,7 +95,7 @@ def find(data: Path, domains: Path | None, test_file: Path | None, domain: str, 
         torch.set_num_threads(options["threads"])
     with refusing():
         asks, gates = parse_tiers(tiers), load_gates(options["gates_file"])
-        send = _sink(options["tracker"])
+        send = sender(options["tracker"])
         examples = build(load_rows(data, domains, test_file), domain, options["seed"])
         backbone = load_backbone(options["backbone"])
         plan, compute = _plan(options), choose_compute(options["device"], options["precision"])
@@ -108,16 +111,16 @@ def find(data: Path, domains: Path | None, test_file: Path | None, domain: str, 
                 family = find_family(
                     examples, backbone, asks, plan, compute=compute, runs=runs, view=view, gates=gates,
                     samples=options["samples"], with_evidence=options["with_evidence"],
+                    with_dense=options["with_dense"],
                 )  # fmt: skip
                 record.document.update(family.report)
         write_family(family, options["out"])
-        if send is not None:
-            send.log(record.folder)
+        send(record.folder)
     console.print(terminal_table(family.report))
     for line in verdicts(family.report):
         console.print(line)
     console.print(f"the whole report: tombola report {record.id} --runs {options['runs_dir']}")
-    for ticket in family.tickets:
+    for ticket in family.bundles:
         click.echo(f"{options['out'] / file_name(family, ticket.tier)}\t{ticket.id}")
 
 
@@ -141,14 +144,6 @@ def describe(data: DomainData, backbone: Backbone, asks: list[Ask], plan: Plan, 
     }  # fmt: skip
 
 
-def _sink(address: str | None) -> Any:  # noqa: ANN401 - a Sink, whose module draws pages and is loaded when asked for
-    if address is None:
-        return None
-    from tickets.factory.tracker import sink
-
-    return sink(address)
-
-
 def _plan(options: dict[str, Any]) -> Plan:
     plan = replace(
         DEFAULT_PLAN,
@@ -166,7 +161,9 @@ def _plan(options: dict[str, Any]) -> Plan:
     )
     if options["epochs"]:
         plan = replace(
-            plan, student=replace(plan.student, epochs=options["epochs"]),
+            plan,
+            student=replace(plan.student, epochs=options["epochs"]),
+            fastest=replace(plan.fastest, epochs=options["epochs"]),
             control=replace(plan.control, epochs=options["epochs"]),
         )  # fmt: skip
     if options["dense_epochs"]:

@@ -13,6 +13,8 @@ Control = Literal["random", "worst", "reinit"]
 CONTROLS: tuple[Control, ...] = ("random", "worst", "reinit")
 
 FULL_SPEEDUP, FEWEST_EPOCHS = 32.0, 3
+SLOWER = 0.1
+"""How far below the speed asked for a ticket may come out: about what a busy machine takes (docs/families.md)."""
 DEFAULT_TIERS = "accurate=4x,balanced=8x,fast=16x,instant=32x"
 _ASK = re.compile(
     r"(?P<speedup>\d+(?:\.\d+)?)x(?:@(?P<width>\d+))?|(?P<ms>\d+(?:\.\d+)?)ms(?:@(?P<mswidth>\d+))?"
@@ -32,6 +34,14 @@ class Ask:
     target: Target | None = None
     width: int = 0
 
+    def missed(self, speedup: float, batch_ms: float) -> str:
+        """What was asked and what came out, where a ticket is slower than asked by more than `SLOWER`; else nothing."""
+        if self.speedup and speedup < (1 - SLOWER) * self.speedup:
+            return f"speed: {speedup:.1f}x, asked for {self.speedup:g}x"
+        if self.budget_ms and batch_ms > self.budget_ms / (1 - SLOWER):
+            return f"speed: {batch_ms:.2g} ms a batch, asked for {self.budget_ms:g} ms"
+        return ""
+
     def __str__(self) -> str:
         at = f"@{self.width}" if self.width else ""
         if self.target is not None:
@@ -45,8 +55,11 @@ class Plan:
 
     dense: Recipe
     student: Recipe
+    fastest: Recipe
+    """Of tiers of `FULL_SPEEDUP` and more. What one layer cannot repeat of its parent's sentence vector costs it the
+    rest, so the vector weighs less (docs/families.md)."""
     control: Recipe
-    """Of the zero-layer control."""
+    """Of the zero-layer control: tuned for itself on validation texts (docs/families.md), not the students' recipe."""
     qat: Recipe
     vocabulary: int
     rank: int
@@ -74,7 +87,9 @@ class Plan:
         """
         if not ask.speedup:
             return self.student
-        share = min(1.0, ask.speedup / FULL_SPEEDUP)
+        if ask.speedup >= FULL_SPEEDUP:
+            return self.fastest
+        share = ask.speedup / FULL_SPEEDUP
         least = min(FEWEST_EPOCHS, self.student.epochs)
         return replace(self.student, epochs=max(least, round(share * self.student.epochs)))
 
@@ -94,7 +109,8 @@ _STUDENT = Recipe(
 DEFAULT_PLAN = Plan(
     dense=Recipe(epochs=10, learning_rate=2.5e-4, layer_decay=0.85, label_smoothing=0.1, batch=32),
     student=_STUDENT,
-    control=replace(_STUDENT, learning_rate=2e-3, layer_decay=1.0),
+    fastest=replace(_STUDENT, vector_weight=1.0),
+    control=replace(_STUDENT, learning_rate=3e-4, layer_decay=1.0, distil_temperature=1.0, vector_weight=0.0),
     qat=replace(_STUDENT, epochs=2, learning_rate=2.5e-5, made_per_in=2.0),
     vocabulary=6000,
     rank=160,

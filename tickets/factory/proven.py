@@ -10,6 +10,8 @@ from tickets.factory.runs import Stage
 from tickets.factory.verdict import Verdict
 
 DENSE, ZERO, LINEAR = "dense-parent", "zero-layer-control", "tf-idf-linear-svm"
+DENSE_TIER = "dense"
+"""What stands in the place of a tier in the name of the dense parent's ticket."""
 
 
 @dataclass(frozen=True, slots=True)

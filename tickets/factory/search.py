@@ -29,10 +29,11 @@ CLOSE = 0.95
 class TooFast(ValueError):
     """No structure is as fast as asked: not even the word table, the mean and the head alone."""
 
-    def __init__(self, fastest_ms: float, budget_ms: float) -> None:
+    def __init__(self, fastest_ms: float, budget_ms: float, highest_speedup: float = 0.0) -> None:
+        most = f" (ask for {math.floor(10 * highest_speedup) / 10:.1f}x at most)" if highest_speedup else ""
         super().__init__(
             f"no structure takes {budget_ms:.3g} ms per batch: the fastest possible, without any layer, takes "
-            f"{fastest_ms:.3g} ms. Ask for less speed, or for a smaller hidden width or word table"
+            f"{fastest_ms:.3g} ms{most}. Ask for less speed, or for a smaller hidden width or word table"
         )
         self.fastest_ms, self.budget_ms = fastest_ms, budget_ms
 

@@ -94,7 +94,7 @@ class Tiers:
             if latency is not None and ask.target is None and not ask.width:
                 table, budget = _budget(latency, ask)
                 if table.base_ms > budget:
-                    raise TooFast(table.base_ms, budget)
+                    raise TooFast(table.base_ms, budget, MARGIN * _dense_ms(latency) / table.base_ms)
 
     def structure(self, parent: Stage, signals: Stage, ask: Ask, latency: Stage | None) -> Stage:
         """The structure under the ask's milliseconds whose loss is least by the parent's scores.
@@ -223,8 +223,12 @@ class Tiers:
 def _budget(latency: Stage, ask: Ask) -> tuple[LatencyTable, float]:
     """The table, and the milliseconds that an ask leaves for a batch."""
     document = json.loads((latency.path / "latency.json").read_text(encoding="utf-8"))
-    asked = document["dense_ms"] / ask.speedup if ask.speedup else ask.budget_ms
+    asked = _dense_ms(latency) / ask.speedup if ask.speedup else ask.budget_ms
     return LatencyTable.from_json(document["table"]), MARGIN * asked
+
+
+def _dense_ms(latency: Stage) -> float:
+    return float(json.loads((latency.path / "latency.json").read_text(encoding="utf-8"))["dense_ms"])
 
 
 def load_found(structure: Stage) -> Found:

@@ -150,6 +150,25 @@ def test_evaluate_checks_the_gates_it_is_given(
     assert beside.exit_code == status, beside.output
 
 
+def test_the_dense_parent_is_a_ticket_where_it_is_asked_for(
+    family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path
+) -> None:
+    """And `evaluate --parent` against it tells what the report tells."""
+    shutil.copytree(family / "runs", tmp_path / "runs")
+    out = tmp_path / "out"
+    call = arguments(data_file, backbone_dir, out, tmp_path / "runs", "--dense")
+    result = CliRunner().invoke(find, call)
+    assert result.exit_code == 0, result.output
+    dense = bundles.read(out / "house-dense.ticket")
+    assert (dense.manifest.name, dense.manifest.tier, dense.manifest.verdict) == ("house-dense", None, "dense")
+    assert reproduce_samples(Reference(dense)) == 12
+    asked = [str(out / "house-small.ticket"), "--data", str(data_file), "--parent", str(out / "house-dense.ticket")]
+    compared = json.loads(CliRunner().invoke(evaluate, [*asked, "--json"]).output)["evaluation"]
+    report = json.loads((out / "family.json").read_text())["reports"]["house"]
+    assert compared["accuracy"] == report["models"]["house-small"]["evaluation"]["accuracy"]
+    assert [tier["tier"] for tier in report["tiers"]] == ["big", "small"]
+
+
 def test_find_measures_cost_before_it_judges(family: Path, data_file: Path, backbone_dir: Path, tmp_path: Path) -> None:
     """So a gate on bytes or speed is checked; and other gates are another run."""
     gates = tmp_path / "gates.toml"
@@ -244,7 +263,7 @@ BAD_CALLS = [
     (["--tiers", "fast=2x@40"], "multiple of 32"),
     (["--tiers", "fast=2x@128"], "wider than the backbone"),
     (["--tiers", "fast=8x,slow=2x"], "go from large to small"),
-    (["--tiers", "fast=100000x"], "fastest"),
+    (["--tiers", "fast=100000x"], "x at most"),
     (["--gates", "no-such.toml"], "no-such.toml"),
     (["--device", "cuda"], "no CUDA device"),
     (["--device", "tpu"], "device 'tpu': use auto, cpu, cuda or cuda:N"),
