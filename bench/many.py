@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def _load(sessions: Sessions, ticket: str) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-def _hot_turns(sessions: Sessions, tickets: list[str]) -> tuple[list[float], list[float], list[float]]:
+def _hot_turns(sessions: Sessions, tickets: Sequence[str]) -> tuple[list[float], list[float], list[float]]:
     """Milliseconds from the intended time of a hot ticket's batches, alone and while others load, and the
     ratio of the two 99th percentiles in each turn."""
     hot, *others = tickets

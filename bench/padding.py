@@ -90,7 +90,7 @@ def masked(graph: bytes, value: float) -> bytes:
     tensors = [one for one in model.graph.initializer if numpy_helper.to_array(one).size == 1]
     (mask,) = [one for one in tensors if float(numpy_helper.to_array(one).reshape(-1)[0]) in (LOW, MASKED)]
     mask.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(mask), value), mask.name))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _round(
