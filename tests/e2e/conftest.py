@@ -9,6 +9,9 @@ import pytest
 from routing.embedded import find_server
 from tests.e2e.installation import Installation, Start, make_starter
 
+LOG_SHOWN = 5000
+"""Characters of the end of an installation's log that a failed test shows."""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -32,3 +35,4 @@ def start(folder: Path) -> Iterator[Start]:
     yield start_one
     for installation in started:
         installation.close()
+        print(installation.log.read_text(errors="replace")[-LOG_SHOWN:])  # pytest shows it where the test failed

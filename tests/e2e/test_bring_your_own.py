@@ -51,6 +51,16 @@ async def running(start: Start, folder: Path) -> Installation:
     return up
 
 
+async def inferred(client: httpx.AsyncClient, model: str, body: dict[str, Any]) -> httpx.Response:
+    """An answer, asked for again where the only worker was away for a moment: a busy machine can starve it."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            answer = await client.post(f"/v2/models/{model}/infer", json=body)
+            if "retry-after" not in answer.headers:
+                return answer
+            await asyncio.sleep(float(answer.headers["retry-after"]))
+
+
 def infer(inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"inputs": [{"name": name, **tensor} for name, tensor in inputs.items()], **more}
 
@@ -70,7 +80,8 @@ async def test_models_of_ones_own_answer_over_http(start: Start, folder: Path) -
         outputs = {o["name"]: (o["shape"], o["data"]) for o in answer.json()["outputs"]}
         assert outputs == {"class": ([2], [0, 1]), "scores": ([2, 2], [2.0, 1.0, 0.0, 2.0])}
 
-        together = await asyncio.gather(*(client.post("/v2/models/people/infer", json=person(k)) for k in range(20)))
+        together = await asyncio.gather(*(inferred(client, "people", person(k)) for k in range(20)))
+        assert [reply.text for reply in together if reply.status_code != 200] == []
         assert [reply.json()["outputs"][0]["data"] for reply in together] == [[k, 2.0 * k] for k in range(20)]
 
         answer = await client.post("/v2/models/words/infer", json=infer(
