@@ -99,7 +99,7 @@ class Link(asyncio.Protocol):
         Raises WorkerLost, Overloaded, the ApiError that the worker names, or Suspected.
         """
         if self.lost.done():
-            raise WorkerLost(f"worker {self.name} is lost: {self.lost.result()}")
+            raise WorkerLost(f"worker {self.name} is lost: {self.lost.result()}", retry_after_s=1.0)
         if self._is_full:
             raise Overloaded(f"worker {self.name} does not take in what it is sent", retry_after_s=1.0)
         self._last_id += 1

@@ -73,8 +73,9 @@ async def test_losing_the_worker_fails_everything_owed_at_once(worker: FakeWorke
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [WorkerLost] * 5
     assert link.owed == 0
-    with pytest.raises(WorkerLost):
+    with pytest.raises(WorkerLost) as later:
         await call(link)
+    assert [error.retry_after_s for error in (*results, later.value) if isinstance(error, WorkerLost)] == [1.0] * 6
     assert link.view() is None
 
 
