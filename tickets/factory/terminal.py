@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -48,6 +49,11 @@ def refusing() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on from here", err=True)
         raise SystemExit(130) from None
+    except torch.OutOfMemoryError as error:
+        raise Refused(
+            "the GPU's memory is full. Nothing is lost: the same command goes on from here once others use less of it; "
+            f"or train elsewhere, with --device cpu or cuda:N. PyTorch says: {str(error).partition('. ')[0]}"
+        ) from error
     except (DataError, BackboneError, BundleError, ProofError, ValueError) as error:
         raise Refused(str(error)) from error
     except OSError as error:
