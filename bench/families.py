@@ -9,7 +9,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ NUMBERS = ("in_scope_accuracy", "out_of_scope_recall", "out_of_scope_auroc", "ex
 HEAD = ("", "accuracy, %", "out-of-scope recall, %", "AUROC, %", "ECE, %", "bytes", "speed")
 
 
+def _results_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--results", type=click.Path(file_okay=False, path_type=Path), default=RESULTS, show_default=True,
+        help="Folder of what was found, a JSON file each; another machine's is better kept apart.",
+    )(function)  # fmt: skip
+
+
 @click.group(epilog="Example: python -m bench.families run --data-dir data/ clinc150 banking77 domains")
 def main() -> None:
     """Find the families that the README's numbers come from, and print them."""
@@ -48,11 +55,13 @@ def main() -> None:
 @click.option("--seeds", type=click.IntRange(1), help="Default: 3 for clinc150 and banking77, 1 for a domain.")
 @click.option("--controls/--no-controls", default=False, help="Train the structural controls of every tier too.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@_results_option
 def run(
-    names: Sequence[str], data_dir: Path, runs: Path, out: Path, seeds: int | None, controls: bool, threads: int
-) -> None:
+    names: Sequence[str], data_dir: Path, runs: Path, out: Path, seeds: int | None, controls: bool, threads: int,
+    results: Path,
+) -> None:  # fmt: skip
     """Find NAMES: clinc150, banking77, a domain of CLINC150, or `domains` for all ten."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     for name in [one for given in names for one in (DOMAINS if given == "domains" else (given,))]:
         options = [*_data(name, data_dir), "--out", str(out / name), "--runs", str(runs), "--threads", str(threads)]
         options += ["--seeds", str(seeds or (3 if name in ("clinc150", "banking77") else 1))]
@@ -64,13 +73,14 @@ def run(
             raise click.ClickException(f"{name}: tombola find ended with status {done.returncode}")
         domain = options[options.index("--domain") + 1]
         found = next(one for one in list_records(runs) if one.kind == "find" and one.result.get("domain") == domain)
-        _keep(name, options, found)
+        _keep(results / f"{name}.json", options, found)
 
 
 @main.command()
-def table() -> None:
+@_results_option
+def table(results: Path) -> None:
     """Print every family that was found, and what the ten domains lose."""
-    families = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    families = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
     for name, family in families.items():
         click.echo(f"\n{name}: seeds {family['result']['seeds']}, {family['seconds'] / 60:.0f} minutes of work\n")
         for line in rows(family["result"]):
@@ -129,13 +139,13 @@ def _data(name: str, folder: Path) -> list[str]:
     return ["--data", str(folder / "clinc150_full.json"), "--domain", name, *ONE_DOMAIN]
 
 
-def _keep(name: str, options: Sequence[str], record: RunRecord) -> None:
+def _keep(path: Path, options: Sequence[str], record: RunRecord) -> None:
     document = {
         "command": "tombola find " + " ".join(_without_folders(options)), "machine": machine(), "commit": commit(),
         "seconds": sum(stage["seconds"] for stage in record.stages), "stages": record.stages,
         "description": record.description, "result": record.result,
     }  # fmt: skip
-    write_whole(RESULTS / f"{name}.json", (json.dumps(document, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def _without_folders(options: Sequence[str]) -> list[str]:
