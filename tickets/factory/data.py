@@ -24,7 +24,6 @@ OUT_OF_SCOPE_LABELS = frozenset({"oos", "out_of_scope", "out-of-scope"})
 WHOLE = "all"
 """The domain that is a whole data set, whatever domains its file tells apart."""
 MIN_PER_LABEL = 4
-"""Share of a held-out split that training may have seen; beyond it the split itself is wrong."""
 
 
 Numbers = dict[tuple[str, str], int]
