@@ -25,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bench.run import commit, machine
+from tickets.factory.compute import host_isa
 from tickets.factory.data import DomainData, Examples, build
 from tickets.factory.formats import load_rows
 from tickets.factory.graph import build_fp32, build_int8
@@ -87,8 +88,8 @@ def measure_model(folder: Path, data: DomainData, texts: int, console: Console) 
     ranges = calibrate(model, calibration, 0)
     fp32 = named(build_fp32(model.shape, weights))
     graphs = {
-        "fp32": fp32, "ours": build_int8(model.shape, weights, ranges),
-        "ours, tokens first": tokens_first(model.shape, weights, ranges), "dynamic": dynamic(fp32),
+        "fp32": fp32, "ours": build_int8(model.shape, weights, ranges, host_isa()),
+        "ours, tokens first": tokens_first(model.shape, weights, ranges, host_isa()), "dynamic": dynamic(fp32),
         "QDQ": static_qdq(fp32, calibration),
     }  # fmt: skip
     test = vocabulary.encode(data.test.texts)

@@ -28,6 +28,7 @@ from rich.table import Table
 from bench.run import commit, machine
 from loadtest.sentences import BANKING
 from tickets.factory.backbone import load_backbone
+from tickets.factory.compute import host_isa
 from tickets.factory.encoder import Classifier
 from tickets.factory.graph import Ranges, build_fp32, build_int8
 from tickets.factory.lottery.onnx_zeros import record_pattern, zero_share
@@ -118,7 +119,11 @@ def _graphs(dense: Classifier, ids: list[NDArray[np.int64]]) -> dict[tuple[str, 
         masks = pattern_masks(prunable(dense), pattern)
         weights = whole | {name: np.where(mask.numpy(), whole[name], np.float32(0)) for name, mask in masks.items()}
         for form in FORMS:
-            plain = build_fp32(dense.shape, weights) if form == "fp32" else build_int8(dense.shape, weights, ranges)
+            plain = (
+                build_fp32(dense.shape, weights)
+                if form == "fp32"
+                else build_int8(dense.shape, weights, ranges, host_isa())
+            )
             graph = record_pattern(plain, weights, masks, pattern)
             out[text, form] = Graph(graph, zero_share(graph))
     half = replace(
@@ -131,7 +136,7 @@ def _graphs(dense: Classifier, ids: list[NDArray[np.int64]]) -> dict[tuple[str, 
 
 def _built(model: Classifier, form: str, ranges: Ranges) -> bytes:
     weights = weights_of(model)
-    return build_fp32(model.shape, weights) if form == "fp32" else build_int8(model.shape, weights, ranges)
+    return build_fp32(model.shape, weights) if form == "fp32" else build_int8(model.shape, weights, ranges, host_isa())
 
 
 def _entry(graph: Graph, rates: list[float], base: list[float]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def build_fp32(shape: Shape, weights: Weights) -> bytes:
     return _Graph(shape, weights, None).build()
 
 
-def build_int8(shape: Shape, weights: Weights, ranges: Ranges, isa: Isa = "vnni") -> bytes:
+def build_int8(shape: Shape, weights: Weights, ranges: Ranges, isa: Isa) -> bytes:
     """The same graph with int8 products and an int8 word table.
 
     ``isa``: what will multiply. CPUs with AVX2 alone add pairs of products in 16 bits, which weights beyond 64 overflow

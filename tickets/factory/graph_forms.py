@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tickets.factory.encoder import PAD_ID, Shape
-from tickets.factory.graph import MASKED, Ranges, Weights, _Graph
+from tickets.factory.graph import MASKED, WEIGHT_LIMIT, Isa, Ranges, Weights, _Graph
 from tickets.factory.tokens import batches, pad
 
 CALIBRATION_BATCH = 64
 _UNTYPED = {"DefaultTensorType": TensorProto.FLOAT}
 
 
-def tokens_first(shape: Shape, weights: Weights, ranges: Ranges | None) -> bytes:
+def tokens_first(shape: Shape, weights: Weights, ranges: Ranges, isa: Isa) -> bytes:
     """The graph of `tickets.factory.graph` with activations in the order [tokens, batch, ...].
 
     The products of attention then read Q, K and V where they lie (``transBatchA``, ``transBatchB``): only what comes
-    out is transposed. Same arithmetic, same answers. ``ranges``: None for fp32.
+    out is transposed. Same arithmetic, same answers.
     """
-    return _TokensFirst(shape, weights, ranges).build()
+    return _TokensFirst(shape, weights, ranges, WEIGHT_LIMIT[isa]).build()
 
 
 def dynamic(fp32: bytes) -> bytes:

@@ -42,4 +42,4 @@ def build_made_up(shape: Shape, classes: int, *, int8: bool = True) -> bytes:
             weights[f"layers.{i}.{name}.weight"], weights[f"layers.{i}.{name}.bias"] = draw(rows, columns), draw(rows)
             is_positive = name == "down" and shape.activation == "relu"
             ranges[f"layers.{i}.{name}"] = Range(0.02, 0 if is_positive else 128)
-    return build_int8(shape, weights, ranges) if int8 else build_fp32(shape, weights)
+    return build_int8(shape, weights, ranges, "avx2") if int8 else build_fp32(shape, weights)

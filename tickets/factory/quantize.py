@@ -81,7 +81,8 @@ def best_range(values: NDArray[np.float32], *, positive: bool, extremes: tuple[f
 
 def fake_quantize(values: NDArray[np.float32], range_: Range) -> NDArray[np.float32]:
     """What ``values`` become after quantizing to ``range_`` and back."""
-    quantized = np.clip(np.rint(values / range_.scale) + range_.zero_point, 0, 255)
+    with np.errstate(over="ignore"):  # a value far beyond a tiny range: clipped, as infinity is
+        quantized = np.clip(np.rint(values / range_.scale) + range_.zero_point, 0, 255)
     return np.asarray((quantized - range_.zero_point) * range_.scale, np.float32)
 
 

@@ -23,7 +23,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     with running(*nodes):
         share = 16384 // NODES
         for i, node in enumerate(nodes):
-            node.do("CLUSTER", "ADDSLOTSRANGE", i * share, 16383 if i == NODES - 1 else (i + 1) * share - 1)
+            end = 16384 if i == NODES - 1 else (i + 1) * share
+            node.do("CLUSTER", "ADDSLOTS", *range(i * share, end))
             node.do("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for node in nodes[1:]:
             node.do("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)

@@ -28,7 +28,7 @@ class House:
         common += ["--requirepass", PASSWORD, "--masterauth", PASSWORD]
         self.primary = Server(folder / "primary", common, password=PASSWORD)
         self.replica = Server(
-            folder / "replica", [*common, "--replicaof", f"127.0.0.1 {self.primary.port}"], password=PASSWORD
+            folder / "replica", [*common, "--replicaof", "127.0.0.1", str(self.primary.port)], password=PASSWORD
         )
         config = folder / "sentinel.conf"
         config.write_text(

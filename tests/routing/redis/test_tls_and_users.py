@@ -99,12 +99,14 @@ def acl_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 class TestUsers:
     async def test_the_documented_rights_suffice_for_everything(self, acl_server: Server) -> None:
-        """The line in docs/redis.md is the one that is tried here. Looking for version 1's table is denied, once."""
+        """The line in docs/redis.md is the one that is tried here. Looking for version 1's table is denied, once;
+        so is redis-py's wish to say its name (CLIENT SETINFO), by servers that check rights before they know it.
+        """
         acl_server.do("ACL", "LOG", "RESET")
         await tour(f"redis://tombola:{PASSWORD}@localhost:{acl_server.port}", namespace="tombola")
         with acl_server.client() as client:
             denied = [entry["object"] for entry in client.acl_log()]
-        assert denied == ["tombola:table"]
+        assert [one for one in denied if not one.startswith("client")] == ["tombola:table"]
 
     async def test_they_do_not_reach_another_namespace(self, acl_server: Server) -> None:
         async with opened(f"redis://tombola:{PASSWORD}@localhost:{acl_server.port}", namespace="other") as store:

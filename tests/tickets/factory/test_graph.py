@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from tests.tickets.factory.conftest import labelled_rows
 from tickets.factory.backbone import Backbone
+from tickets.factory.compute import host_isa
 from tickets.factory.encoder import Classifier
 from tickets.factory.graph import MASKED, Range, build_fp32, build_int8, quantize_weight
 from tickets.factory.models import from_backbone
@@ -64,7 +65,7 @@ def test_int8_graph_stays_close_to_fp32_and_uses_int8_products(backbone: Backbon
 
     model, ids = small(backbone, activation, kept)
     weights = {k: v.numpy() for k, v in model.state_dict().items()}
-    graph = build_int8(model.shape, weights, calibrate(model, ids, seed=0))
+    graph = build_int8(model.shape, weights, calibrate(model, ids, seed=0), host_isa())
     wanted, got = run(build_fp32(model.shape, weights), pad(ids)), run(graph, pad(ids))
     assert np.abs(got - wanted).mean() < 0.05 * np.ptp(wanted)
     large = [i.name for i in onnx.load_from_string(graph).graph.initializer if i.data_type == 1 and len(i.dims) == 2]
@@ -76,7 +77,7 @@ def test_int8_answers_are_the_same_alone_in_a_batch_and_padded(backbone: Backbon
     """Static scales: probabilities agree within 1e-5 whatever stands beside a text, and the label never changes."""
     model, ids = small(backbone, activation)
     weights = {k: v.numpy() for k, v in model.state_dict().items()}
-    session = open_graph(build_int8(model.shape, weights, calibrate(model, ids, seed=0)), 1)
+    session = open_graph(build_int8(model.shape, weights, calibrate(model, ids, seed=0), host_isa()), 1)
 
     def answer(batch: np.ndarray) -> np.ndarray:
         (logits,) = session.run(None, {"input_ids": batch.astype(np.int32)})
@@ -143,7 +144,7 @@ def test_a_narrow_word_table_is_the_same_in_torch_fp32_and_nearly_so_in_int8(
     with torch.inference_mode():
         wanted = narrow(torch.from_numpy(batch))[0].numpy()
     np.testing.assert_allclose(run(build_fp32(narrow.shape, weights), batch), wanted, atol=1e-4)
-    got = run(build_int8(narrow.shape, weights, calibrate(narrow, ids, seed=0)), batch)
+    got = run(build_int8(narrow.shape, weights, calibrate(narrow, ids, seed=0), host_isa()), batch)
     assert np.abs(got - wanted).mean() < 0.05 * np.ptp(wanted)
 
 

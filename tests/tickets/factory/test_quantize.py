@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -88,6 +88,7 @@ def test_a_model_is_left_as_it_was() -> None:
     st.floats(0, 1000, width=32),
     st.booleans(),
 )
+@example(np.array([np.finfo(np.float32).tiny, -4.0], np.float32), 0.0, True)
 @settings(max_examples=80)
 def test_every_range_is_valid_and_holds_zero(values: np.ndarray, beyond: float, positive: bool) -> None:
     """Scale above zero, zero point in U8, zero exact, also where extremes lie far outside the sample."""

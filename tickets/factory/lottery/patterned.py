@@ -111,7 +111,8 @@ class Patterner:
             texts = [train_set.texts[i] for i in train_set.half_inside(CALIBRATION_TEXTS, shop.plan.seed)]
             ranges = calibrate(model, vocabulary.encode(texts), shop.plan.seed)
             weights = weights_of(model)
-            graphs = {"fp32": build_fp32(model.shape, weights), "int8": build_int8(model.shape, weights, ranges)}
+            int8 = build_int8(model.shape, weights, ranges, shop.plan.isa)
+            graphs = {"fp32": build_fp32(model.shape, weights), "int8": int8}
             document: dict[str, Any] = {}
             masked = list(load_masks(tuned.path / "masks.npz"))
             for form, plain in graphs.items():
@@ -123,7 +124,7 @@ class Patterner:
                 )
             (folder / "exported.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
-        inputs = {"tuned": tuned.key, "pattern": str(pattern), "seed": shop.plan.seed}
+        inputs = {"tuned": tuned.key, "pattern": str(pattern), "seed": shop.plan.seed, "isa": shop.plan.isa}
         return shop.runs.stage("zeros", inputs, build)
 
     def _quality(

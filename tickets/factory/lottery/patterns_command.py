@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tickets.factory.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
-from tickets.factory.compute import choose_compute
+from tickets.factory.compute import choose_compute, host_isa
 from tickets.factory.data import build
 from tickets.factory.formats import load_rows
 from tickets.factory.lottery.patterned import DEFAULT_RECIPE, DENSE, Branch, Patterner, check_fits, summary
@@ -86,6 +86,7 @@ def patterns(data: Path, domain_labels: Path | None, test_file: Path | None, dom
             "backbone": {"name": backbone.name, "sha256": backbone.sha256}, "compute": asdict(compute),
             "patterns": [str(pattern) for pattern in wanted], "rounds": options["rounds"],
             "recipe": described(recipe), "dense": described(plan.dense), "vocabulary": plan.vocabulary,
+            "isa": plan.isa,
         }  # fmt: skip
         with progress_view(console) as view:
             runs = Runs(options["runs_dir"], view.announce)
@@ -154,7 +155,7 @@ def table(result: dict[str, Any]) -> Table:
 
 def _plan(options: dict[str, Any], backbone: Backbone) -> Plan:
     plan = replace(
-        DEFAULT_PLAN, seed=options["seed"], vocabulary=options["vocabulary"], rank=0,
+        DEFAULT_PLAN, seed=options["seed"], vocabulary=options["vocabulary"], rank=0, isa=host_isa(),
         max_tokens=min(DEFAULT_PLAN.max_tokens, backbone.max_positions),
     )  # fmt: skip
     if options["dense_epochs"]:

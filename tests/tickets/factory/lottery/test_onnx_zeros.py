@@ -40,7 +40,7 @@ def masked_weights(pattern: Pattern) -> dict[str, NDArray[np.float32]]:
 
 
 def graph_of(weights: Weights, form: str) -> bytes:
-    return build_fp32(SHAPE, weights) if form == "fp32" else build_int8(SHAPE, weights, RANGES)
+    return build_fp32(SHAPE, weights) if form == "fp32" else build_int8(SHAPE, weights, RANGES, "vnni")
 
 
 @pytest.mark.parametrize("form", FORMS)
