@@ -63,6 +63,18 @@ def host_isa() -> Literal["vnni", "avx2"]:
     return "avx2" if is_x86 and not has_vnni else "vnni"
 
 
+def choose_isa(asked: str) -> Literal["vnni", "avx2"]:
+    """``auto`` is this machine's. Raises ValueError where this machine could not measure what it makes."""
+    if asked == "avx2" or (asked == "auto" and host_isa() == "avx2"):
+        return "avx2"
+    if host_isa() == "avx2":
+        raise ValueError(
+            "--isa vnni: this CPU has no VNNI, so int8 products of such a ticket overflow here and nothing that is "
+            "measured would hold. Use --isa avx2, which is right on every CPU, or find it on a machine with VNNI"
+        )
+    return "vnni"
+
+
 def _multiplies_bf16(device: str) -> bool:
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from tickets.factory.backbone import DEFAULT_BACKBONE, Backbone, load_backbone
-from tickets.factory.compute import Compute, choose_compute, host_isa
+from tickets.factory.compute import Compute, choose_compute, choose_isa
 from tickets.factory.data import WHOLE, DomainData, build
 from tickets.factory.evaluation.gates import load_gates
 from tickets.factory.family import find_family
@@ -81,7 +81,7 @@ _FILE = click.Path(exists=False, dir_okay=False, path_type=Path)
               help="Of matrix products in training; auto takes bf16 where the hardware multiplies it.")  # fmt: skip
 @click.option("--isa", type=click.Choice(["auto", "vnni", "avx2"]), default="auto", show_default=True,
               help="What int8 products are made for: avx2 is right on every x86 CPU, vnni on those with VNNI or AMX, "
-              "and a little more accurate. auto: this machine's.")  # fmt: skip
+              "and a little more accurate; where there is no VNNI it is refused. auto: this machine's.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. Default: all cores of this machine.")
 @tracker_option
 def find(data: Path, domains: Path | None, test_file: Path | None, domain: str, tiers: str, **options: Any) -> None:  # noqa: ANN401
@@ -156,7 +156,7 @@ def _plan(options: dict[str, Any]) -> Plan:
         seeds=options["seeds"],
         score=options["score"],
         measure_seconds=options["measure_seconds"],
-        isa=host_isa() if options["isa"] == "auto" else options["isa"],
+        isa=choose_isa(options["isa"]),
         controls=CONTROLS if options["controls"] else (),
     )
     if options["epochs"]:
