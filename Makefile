@@ -2,7 +2,7 @@
 # into .venv (what serves: no torch) and .venv-dev (everything else), and only when pyproject.toml changes.
 #
 #   make serve                      start, print a curl line that works      make serve UP="--workers 4 --port 9000"
-#   make test                       all tests                                make test PYTEST="-k supervisor -x"
+#   make test                       all tests, two files at a time           make test PYTEST="-k supervisor -x" JOBS=0
 #   make check                      formatting, lint, types, dependency audit, fast tests
 #   make format                     write the formatting that check wants
 #   make bench                      the numbers of the README, measured here
@@ -21,6 +21,7 @@ TORCH ?= torch==2.13.0
 UP ?=
 DATA ?= clinc150_full.json
 PYTEST ?=
+JOBS ?= 2
 PEERS ?=
 SECONDS ?= 1800
 
@@ -48,7 +49,7 @@ serve: $(SERVING)
 	@exec .venv/bin/tombola up $(UP)
 
 test: $(SERVING) $(DEVELOPMENT)
-	$(RUN) pytest $(PYTEST)
+	$(RUN) pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 # Prometheus with the rules of deploy/ beside a running `make serve`: http://127.0.0.1:9095/alerts
 monitor:

@@ -81,6 +81,7 @@ async def test_a_worker_whose_runtime_is_stuck_is_found_though_its_loop_lives(st
 async def test_a_ticket_that_crashes_its_workers_is_quarantined_and_says_so(start: Start, folder: Path) -> None:
     up = start("--workers", "2", "--starter", str(bad_starter(folder / "bad", crashing_bundle()))).wait_until_up()
     await up.uses(await up.publish(lambda table: with_tiers(patient(table), quality_floor=0.0)))
+    await until(lambda: {"tiny-fast", "bad-accurate"} <= tickets(up).keys())  # the log has told their ids
     async with up.client() as client:
         assert (await answered(up, lambda: up.ask(client))).body["ticket"] != good_ticket(up)
         reply = await up.ask(client, TRIGGER)  # it kills one worker, and the other at the second try
@@ -109,6 +110,7 @@ async def test_a_ticket_that_crashes_its_workers_is_quarantined_and_says_so(star
 
 async def test_the_probe_command_tells_a_working_worker_from_a_stopped_one(start: Start) -> None:
     up = start("--workers", "1", "--probe-patience-s", "0").wait_until_up()
+    await until(lambda: tickets(up))  # without one in memory there is nothing to run
     run_dir = ("--run-dir", str(up.state / "run"))
     works = await asyncio.to_thread(tombola, "probe", "worker-0", *run_dir, "--timeout-s", "30")
     assert works.returncode == 0, works.stderr
